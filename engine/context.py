@@ -1,0 +1,65 @@
+"""What a node may know of itself while it runs: `Provided(NodeContext)` and `current()`.
+
+Rule of this room: works the same in the driver and in a worker; imports names and the SPI only.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Literal
+
+from onready.engine.names import NodeKey
+from onready.engine.spi import Reporter
+
+
+class NodeContext:
+    """The attempt that is running: its run, its address, and ways to speak while it works.
+
+    `run` is the run's id, `key` the node's key, `attempt` counts from 1.
+    """
+
+    __slots__ = ("_folder", "_report", "attempt", "key", "run")
+
+    def __init__(
+        self, run: str, key: NodeKey, attempt: int, folder: Path, report: Reporter
+    ) -> None:
+        self.run = run
+        self.key = key
+        self.attempt = attempt
+        self._folder = folder
+        self._report = report
+
+    @property
+    def node(self) -> str:
+        """The node's key as it is printed: `train/fold[3]/fit`."""
+        return str(self.key)
+
+    @property
+    def folder(self) -> Path:
+        """A private scratch folder (mode 0700), made when first asked for, removed afterwards."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._folder
+
+    def progress(self, fraction: float | None = None, message: str = "") -> None:
+        """Say how far the work is: `fraction` from 0 to 1, or None where it is unknown."""
+        if fraction is not None and not 0.0 <= fraction <= 1.0:
+            text = f"progress is a fraction from 0 to 1, not {fraction!r}"
+            raise ValueError(text)
+        self._report.progress(fraction, message)
+
+    def log(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
+        """Add to the attempt's output."""
+        self._report.log(stream, data)
+
+
+_current: ContextVar[NodeContext | None] = ContextVar("onready_node", default=None)
+
+
+def current() -> NodeContext | None:
+    """The node attempt on whose behalf this code runs, or None outside of one."""
+    return _current.get()
+
+
+bind = _current.set
+"""Make a context the current one: for the dispatcher and the worker alone."""
