@@ -10,7 +10,6 @@ Rule of this room: reads the plan, changes nothing, runs nothing. Where a call w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from operator import attrgetter
 from typing import Final
 
@@ -18,6 +17,7 @@ import msgspec
 from blake3 import blake3
 
 from onready.engine.plan.model import Fragment, PlanNode, TaskSpec
+from onready.engine.plan.shape import inner_first
 from onready.engine.values.stored import Live
 
 FINGERPRINT_VERSION: Final = 1
@@ -34,7 +34,7 @@ def fingerprint(root: Fragment, tasks: tuple[TaskSpec, ...]) -> str:
     """
     encoder = msgspec.msgpack.Encoder(enc_hook=_class_of, order="deterministic")
     digests: dict[int, bytes] = {}
-    for fragment in _inner_first(root):
+    for fragment in inner_first(root):
         nodes = [
             (_fields(node), None if node.body is None else digests[id(node.body)])
             for node in fragment.nodes
@@ -43,22 +43,6 @@ def fingerprint(root: Fragment, tasks: tuple[TaskSpec, ...]) -> str:
         digests[id(fragment)] = blake3(encoder.encode(record)).digest()
     whole = (FINGERPRINT_VERSION, digests[id(root)], tasks)
     return blake3(encoder.encode(whole)).hexdigest()
-
-
-def _inner_first(root: Fragment) -> Iterator[Fragment]:
-    """Every fragment once, bodies before the fragments that use them; any depth of nesting."""
-    done: set[int] = set()
-    stack: list[tuple[Fragment, bool]] = [(root, False)]
-    while stack:
-        fragment, opened = stack.pop()
-        if id(fragment) in done:
-            continue
-        if opened:
-            done.add(id(fragment))
-            yield fragment
-            continue
-        stack.append((fragment, True))
-        stack.extend((node.body, False) for node in fragment.nodes if node.body is not None)
 
 
 def _class_of(value: object) -> object:

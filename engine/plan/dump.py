@@ -1,0 +1,223 @@
+"""Plans as JSON, and back: what the catalog keeps under `plans/<fingerprint>.json`.
+
+The tree is written as a flat table of fragments, bodies by number: nesting may be of any depth,
+and a body that many nodes share is written once.
+
+Rule of this room: data only. Live sides (functions, annotations) are not written; `link` brings
+functions back.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from onready.engine.errors import NoCodec, StoreError
+from onready.engine.names import Location
+from onready.engine.options import OnError
+from onready.engine.plan.model import (
+    Arg,
+    Binding,
+    Const,
+    Fragment,
+    Gather,
+    Plan,
+    PlanNode,
+    TaskSpec,
+)
+from onready.engine.plan.shape import inner_first
+from onready.engine.values.stored import Compound, Encoded, Live, Stored
+
+PLAN_FORMAT: Final = 1
+"""Version of the document. Fields may be added with a default; anything else raises it."""
+
+_FLOAT: Final = "float"
+"""Codec name, in documents only, of the floats that JSON lacks: nan, inf, -inf."""
+
+
+class _Head(msgspec.Struct):
+    format: int
+
+
+class _Document(msgspec.Struct, frozen=True, kw_only=True):
+    """`bodies[i]` gives, for fragment i, (position of the node, number of its body's fragment).
+
+    The root is the last fragment. `nonfinite`: some constants are in the `float` codec.
+    """
+
+    format: int
+    name: str
+    fingerprint: str
+    on_error: OnError
+    timeout: float | None
+    location: Location | None
+    tasks: tuple[TaskSpec, ...]
+    fragments: tuple[Fragment, ...]
+    bodies: tuple[tuple[tuple[int, int], ...], ...]
+    nonfinite: bool = False
+
+
+def dump_plan(plan: Plan) -> bytes:
+    """The plan as JSON. NoCodec, naming the node, where a constant is a live object."""
+    numbers: dict[int, int] = {}
+    fragments: list[Fragment] = []
+    bodies: list[tuple[tuple[int, int], ...]] = []
+    nonfinite = False
+    for fragment in inner_first(plan.root):
+        numbers[id(fragment)] = len(fragments)
+        inside = [(node, node.body) for node in fragment.nodes if node.body is not None]
+        bodies.append(tuple((node.position, numbers[id(body)]) for node, body in inside))
+        flat = _with_bodies(fragment, {node.position: None for node, _ in inside})
+        written = _change_constants(flat, _write_float)
+        nonfinite = nonfinite or written is not flat
+        fragments.append(written)
+    document = _Document(
+        format=PLAN_FORMAT,
+        name=plan.name,
+        fingerprint=plan.fingerprint,
+        on_error=plan.on_error,
+        timeout=plan.timeout,
+        location=plan.location,
+        tasks=plan.tasks,
+        fragments=tuple(fragments),
+        bodies=tuple(bodies),
+        nonfinite=nonfinite,
+    )
+    return msgspec.json.encode(document)
+
+
+def load_plan(data: bytes) -> Plan:
+    """The plan that `dump_plan` wrote, without its live sides (see `link`).
+
+    StoreError where the bytes are no plan, or one of a newer format.
+    """
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+        if head.format > PLAN_FORMAT:
+            message = (
+                f"this plan has format {head.format}, written by a newer onready; this one "
+                f"reads up to format {PLAN_FORMAT}: upgrade onready to read it"
+            )
+            raise StoreError(message)
+        document = msgspec.json.decode(data, type=_Document)
+        root = _rebuild(document)
+    except (msgspec.DecodeError, UnicodeDecodeError, LookupError) as error:
+        message = f"these bytes are not a plan: {error}"
+        raise StoreError(message) from error
+    return Plan(
+        name=document.name,
+        root=root,
+        tasks=document.tasks,
+        fingerprint=document.fingerprint,
+        on_error=document.on_error,
+        timeout=document.timeout,
+        location=document.location,
+    )
+
+
+def _rebuild(document: _Document) -> Fragment:
+    built: list[Fragment] = []
+    for flat, bodies in zip(document.fragments, document.bodies, strict=True):
+        fragment = _with_bodies(flat, {at: built[number] for at, number in bodies})
+        built.append(_change_constants(fragment, _read_float) if document.nonfinite else fragment)
+    return built[-1]
+
+
+def _with_bodies(fragment: Fragment, bodies: Mapping[int, Fragment | None]) -> Fragment:
+    """The fragment with the bodies of the nodes at these positions replaced."""
+    if not bodies:
+        return fragment
+    nodes = list(fragment.nodes)
+    for position, body in bodies.items():
+        nodes[position] = replace(nodes[position], body=body)
+    return replace(fragment, nodes=tuple(nodes))
+
+
+# --- constants: JSON has no nan and no infinities -----------------------------------------------
+
+_Change = Callable[[Stored], Stored]
+
+
+def _change_constants(fragment: Fragment, change: _Change) -> Fragment:
+    """The fragment with `change` applied to each constant; itself where nothing changed."""
+    nodes = fragment.nodes
+    changed = {
+        node.position: replace(node, args=args)
+        for node in nodes
+        if (args := _change_args(node, change)) is not node.args
+    }
+    if changed:
+        nodes = tuple(changed.get(position, node) for position, node in enumerate(nodes))
+    params = tuple(
+        param
+        if (value := change(param.default)) is param.default
+        else replace(param, default=value)
+        for param in fragment.params
+    )
+    result = _change_binding(fragment.result, change)
+    if not changed and result is fragment.result and _same(params, fragment.params):
+        return fragment
+    return replace(fragment, params=params, nodes=nodes, result=result)
+
+
+def _change_args(node: PlanNode, change: _Change) -> tuple[Arg, ...]:
+    if all(type(arg.value) not in _HOLDERS for arg in node.args):
+        return node.args
+    try:
+        values = [_change_binding(arg.value, change) for arg in node.args]
+    except NoCodec as error:
+        message = f"{node.where or 'constant'}: node {node.name}: {error}"
+        raise NoCodec(message) from None
+    if all(new is arg.value for new, arg in zip(values, node.args, strict=True)):
+        return node.args
+    return tuple(replace(arg, value=new) for new, arg in zip(values, node.args, strict=True))
+
+
+def _change_binding(binding: Binding, change: _Change) -> Binding:
+    if isinstance(binding, Const):
+        value = change(binding.value)
+        return binding if value is binding.value else Const(value)
+    if isinstance(binding, Gather):
+        items = tuple(_change_binding(item, change) for item in binding.items)
+        return binding if _same(items, binding.items) else replace(binding, items=items)
+    return binding
+
+
+def _write_float(value: Stored) -> Stored:
+    if isinstance(value, float) and not math.isfinite(value):
+        text = repr(value).encode()
+        return Encoded(_FLOAT, text, None, len(text))
+    if isinstance(value, Live):
+        kind = type(value.value)
+        message = (
+            f"a constant of type {kind.__qualname__} has no durable form: pass it as "
+            "`Provided`, register a codec for it, or set codec='pickle'"
+        )
+        raise NoCodec(message)
+    return _change_items(value, _write_float)
+
+
+def _read_float(value: Stored) -> Stored:
+    if isinstance(value, Encoded) and value.codec == _FLOAT and value.data is not None:
+        return float(value.data)
+    return _change_items(value, _read_float)
+
+
+def _change_items(value: Stored, change: _Change) -> Stored:
+    if not isinstance(value, Compound):
+        return value
+    items = tuple(change(item) for item in value.items)
+    return value if _same(items, value.items) else replace(value, items=items)
+
+
+def _same(new: tuple[object, ...], old: tuple[object, ...]) -> bool:
+    """Whether these are the very same objects: `==` would take nan for changed, 1 for True."""
+    return all(map(operator.is_, new, old))
+
+
+_HOLDERS: Final = frozenset({Const, Gather})
