@@ -1,0 +1,67 @@
+# Two commands for a newcomer: `make demo` shows it, `make test` proves it.
+# Needs Python 3.11 or newer and make; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
+# Stamps: a later run installs nothing unless these files changed.
+EXAMPLES := $(VENV)/.installed-examples
+DEV := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench docs build clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(EXAMPLES) ## Set everything up and run the digits example with live progress
+	@$(BIN)/onready run examples/digits.py $(ARGS)
+
+test: $(DEV) ## Run all tests, then hold the coverage: engine 100 % of branches, the rest 90 %
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine -q
+	$(BIN)/coverage report --include='*/engine/*' --fail-under=100
+	$(BIN)/coverage report --omit='*/engine/*' --fail-under=90
+
+check: $(DEV) ## Check format, lint, types and import directions (seconds)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/lint-imports --no-logo 2>&1
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+
+format: $(DEV) ## Format the sources and mend what can be mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(DEV) ## Measure dispatch beside hand-written floors (ARGS="--help" for more)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(DEV) ## Build the documentation into site/
+	$(BIN)/zensical build --clean --strict
+
+build: $(DEV) ## Build wheel and sdist into dist/
+	@rm -rf build dist
+	$(BIN)/python -m build --no-isolation
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .onready \
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("onready needs Python 3.11 or newer: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(EXAMPLES): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing onready and what the examples need"
+	@$(PIP) -e '.[examples]'
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing onready and its development tools"
+	@$(PIP) -e '.[dev]'
+	@touch $(EXAMPLES) $@

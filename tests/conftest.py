@@ -1,0 +1,199 @@
+"""What every test gets: both event loops, a leak check, and a watch on blocking calls.
+
+An async test is marked `@pytest.mark.anyio` and runs on asyncio and on trio. A file whose subject
+works on asyncio alone overrides `anyio_backend` and says why.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psutil
+import pytest
+from blockbuster import BlockBuster
+
+GRACE = 5.0
+"""Seconds within which what a test started must be gone after it."""
+
+_TAG = "ONREADY_TEST_SESSION"
+_passed = pytest.StashKey[bool]()
+_blockbuster = BlockBuster(scanned_modules=["onready"])
+
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Both event loops: the engine with in-process backends runs on either."""
+    return str(request.param)
+
+
+# --- what is left behind ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Threads, descriptors and processes that exist: names by identity."""
+
+    threads: dict[int, str]
+    descriptors: dict[tuple[int, str], str]
+    processes: dict[int, str]
+
+    @classmethod
+    def now(cls) -> Traces:
+        return cls(_threads(), _descriptors(), _processes())
+
+    def added_to(self, before: Traces) -> list[str]:
+        """What is here and was not there before, one line each."""
+        return [
+            f"{kind} {name}"
+            for kind, mine, theirs in (
+                ("thread", self.threads, before.threads),
+                ("descriptor", self.descriptors, before.descriptors),
+                ("process", self.processes, before.processes),
+            )
+            for identity, name in mine.items()
+            if identity not in theirs  # type: ignore[operator] # each kind has its own identity
+        ]
+
+
+def _threads() -> dict[int, str]:
+    # Trio keeps idle threads for some seconds in a cache of its own; busy ones are renamed.
+    return {
+        id(thread): thread.name
+        for thread in threading.enumerate()
+        if not thread.name.startswith("Trio thread")
+    }
+
+
+def _descriptors() -> dict[tuple[int, str], str]:
+    found: dict[tuple[int, str], str] = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(entry.readlink())
+        except OSError:  # the one that lists this folder
+            continue
+        found[int(entry.name), target] = f"{entry.name} -> {target}"
+    return found
+
+
+_strangers: set[int] = set()
+"""Processes that were looked at and are not ours: each is looked at once."""
+
+
+def _processes() -> dict[int, str]:
+    """Our children, and those that left us but still carry the tag of this session."""
+    found = {child.pid: _described(child) for child in psutil.Process().children(recursive=True)}
+    tag = f"{_TAG}={os.environ[_TAG]}".encode()
+    pids = set(psutil.pids())
+    _strangers.intersection_update(pids)
+    for pid in pids - _strangers - found.keys() - {os.getpid()}:
+        try:
+            ours = tag in Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            continue
+        if ours:
+            found[pid] = _described(pid)
+        else:
+            _strangers.add(pid)
+    return found
+
+
+def _described(process: psutil.Process | int) -> str:
+    try:
+        process = psutil.Process(process) if isinstance(process, int) else process
+        return f"{process.pid} {process.status()} {' '.join(process.cmdline())[:120]}"
+    except psutil.Error:
+        return f"{process} (gone meanwhile)"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test that leaves a thread, a descriptor or a process behind."""
+    if request.node.get_closest_marker("may_leak") is not None:
+        yield
+        return
+    before = Traces.now()
+    yield
+    if not request.node.stash.get(_passed, False):
+        return  # it has failed already; what it left behind follows from that
+    deadline = time.monotonic() + GRACE
+    while left := Traces.now().added_to(before):
+        if time.monotonic() > deadline:
+            pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
+        time.sleep(0.01)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.when == "call":
+        item.stash[_passed] = report.passed
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Make every async test look for tasks that outlive it, inside its own loop."""
+    if "anyio_backend" in pyfuncitem.funcargs and not pyfuncitem.get_closest_marker("may_leak"):
+        test = pyfuncitem.obj
+        handle = getattr(test, "hypothesis", None)
+        if handle is not None:
+            if iscoroutinefunction(handle.inner_test):
+                handle.inner_test = _without_leaking_tasks(handle.inner_test)
+        elif iscoroutinefunction(test):
+            pyfuncitem.obj = _without_leaking_tasks(test)
+    return (yield)
+
+
+def _without_leaking_tasks(
+    test: Callable[..., Awaitable[object]],
+) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def watched(*args: Any, **kwargs: Any) -> None:
+        before = {task.id for task in anyio.get_running_tasks()}
+        await test(*args, **kwargs)
+        deadline = time.monotonic() + GRACE
+        while left := [task for task in anyio.get_running_tasks() if task.id not in before]:
+            if time.monotonic() > deadline:
+                pytest.fail("left behind:\n  " + "\n  ".join(f"task {task}" for task in left))
+            await anyio.sleep(0.01)
+
+    return watched
+
+
+# --- blocking calls -----------------------------------------------------------------------------
+
+
+def pytest_configure() -> None:
+    os.environ[_TAG] = uuid.uuid4().hex
+    # Only calls with a frame of onready on the stack count; tests themselves may touch files.
+    # It sees asyncio's loop alone, which is enough: the code is the same on trio.
+    _blockbuster.activate()
+
+
+def pytest_unconfigure() -> None:
+    _blockbuster.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def blocking_where_allowed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Switch the watch off for a test marked `may_block`."""
+    if request.node.get_closest_marker("may_block") is None:
+        yield
+        return
+    _blockbuster.deactivate()
+    try:
+        yield
+    finally:
+        _blockbuster.activate()
