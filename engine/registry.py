@@ -232,7 +232,7 @@ def _checked(
     given: Mapping[str, object],
     build: Callable[[], object],
 ) -> BackendConfig | RunLogConfig | CatalogConfig:
-    from pydantic import ValidationError  # noqa: PLC0415 - the plug-in has imported it already
+    from pydantic import ValidationError  # The plug-in has imported it already.
 
     try:
         return cast("BackendConfig", build())
