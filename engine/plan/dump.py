@@ -106,7 +106,7 @@ def load_plan(data: bytes) -> Plan:
             raise StoreError(message)
         document = msgspec.json.decode(data, type=_Document)
         root = _rebuild(document)
-    except (msgspec.DecodeError, UnicodeDecodeError, LookupError) as error:
+    except (ValueError, LookupError) as error:
         message = f"these bytes are not a plan: {error}"
         raise StoreError(message) from error
     return Plan(

@@ -1,0 +1,93 @@
+"""A plan as a plain dict: what `onready plan --format json` prints.
+
+Rule of this room: JSON types only, and names instead of positions: it is read by people and by
+their scripts. The form that is read back is in `dump`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from onready.engine.plan.model import Fragment, ParamSpec, Plan, PlanNode, TaskSpec
+from onready.engine.plan.shape import call_words, count_nodes, data_needs, literal, words
+from onready.engine.spi import Call
+
+VIEW_VERSION: Final = 1
+
+View = dict[str, object]
+
+
+def view(plan: Plan) -> View:
+    """The plan in JSON types: parameters, nodes in order with what they need, bodies inside."""
+    return {
+        "version": VIEW_VERSION,
+        "graph": plan.name,
+        "fingerprint": plan.fingerprint,
+        "where": "" if plan.location is None else str(plan.location),
+        "on_error": plan.on_error,
+        "timeout": plan.timeout,
+        "nodes_total": count_nodes(plan.root),
+        **_body(plan.root, plan.tasks),
+    }
+
+
+def _body(fragment: Fragment, tasks: tuple[TaskSpec, ...]) -> View:
+    return {
+        "parameters": [_parameter(param) for param in fragment.params],
+        "nodes": [_node(fragment, node, tasks) for node in fragment.nodes],
+        "result": words(fragment, fragment.result),
+    }
+
+
+def _parameter(param: ParamSpec) -> View:
+    shown: View = {"name": param.name, "required": param.required, "type": param.type}
+    if not param.required:
+        shown["default"] = literal(param.default)
+    return shown
+
+
+def _node(fragment: Fragment, node: PlanNode, tasks: tuple[TaskSpec, ...]) -> View:
+    data = data_needs(node)
+    names = [(position, fragment.nodes[position].name) for position in node.waits]
+    shown: View = {
+        "name": node.name,
+        "kind": node.kind,
+        "where": node.where,
+        "needs": [name for position, name in names if position in data],
+        "after": [name for position, name in names if position not in data],
+        "arguments": call_words(fragment, node.args),
+    }
+    if node.limit:
+        shown["limit"] = node.limit
+    if node.always:
+        shown["always"] = True
+    if node.task is not None:
+        shown["task"] = _task(tasks[node.task])
+    if node.body is not None:
+        shown["body"] = {"graph": node.body.name, **_body(node.body, tasks)}
+    return shown
+
+
+def _task(task: TaskSpec) -> View:
+    """Name, work and backend always; of the options those that differ from their defaults."""
+    work = task.work
+    shown: View = {"name": task.name, "backend": task.backend}
+    if isinstance(work, Call):
+        shown["function"] = work.reference
+    else:
+        shown["command"] = list(work.argv)
+    plain = TaskSpec(name="", work=work, backend="")
+    for name in _OPTIONS:
+        value = getattr(task, name)
+        if value != getattr(plain, name):
+            shown[name] = msgspec.json.decode(msgspec.json.encode(value))
+    return shown
+
+
+_OPTIONS: Final = tuple(
+    name
+    for name in TaskSpec.__struct_fields__
+    if name not in {"name", "work", "backend", "is_async", "source", "params"}
+)

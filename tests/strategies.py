@@ -1,0 +1,192 @@
+"""Hypothesis strategies that several test folders share: plans and the values in them.
+
+Rule of this room: strategies only; they build real structures of the plan's model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+import msgspec
+from hypothesis import strategies as st
+
+from onready.engine.names import Location
+from onready.engine.options import Resources, RetryPolicy
+from onready.engine.plan.fingerprint import fingerprint
+from onready.engine.plan.model import (
+    Arg,
+    Binding,
+    Const,
+    Fragment,
+    FromNode,
+    FromParam,
+    FromProvided,
+    Gather,
+    ParamSpec,
+    Plan,
+    PlanNode,
+    Step,
+    TaskSpec,
+)
+from onready.engine.spi import Call, Shell
+from onready.engine.values.stored import Compound, Durable, Encoded
+
+T = TypeVar("T")
+Draw = Callable[[st.SearchStrategy[T]], T]
+
+names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,8}", fullmatch=True)
+seconds = st.none() | st.floats(0.001, 1e6)
+texts = st.text(max_size=8)
+integers = st.integers(-(2**63), 2**63 - 1)
+
+scalars: st.SearchStrategy[Durable] = st.one_of(
+    st.none(), st.booleans(), integers, st.floats(), texts
+)
+
+
+@st.composite
+def encoded(draw: Draw[object]) -> Encoded:
+    """A value in the bytes of a codec, inline or as a blob."""
+    codec = str(draw(st.sampled_from(["json", "bytes", "numpy"])))
+    data = draw(st.none() | st.binary(max_size=16))
+    if not isinstance(data, bytes):
+        return Encoded(codec, None, "ab" * 32, 70_000, "meta")
+    return Encoded(codec, data, None, len(data))
+
+
+def _compound(items: st.SearchStrategy[Durable]) -> st.SearchStrategy[Durable]:
+    kinds: st.SearchStrategy[Literal["list", "tuple"]] = st.sampled_from(["list", "tuple"])
+    sequences = st.builds(Compound, kinds, st.lists(items, max_size=3).map(tuple))
+    dicts = st.dictionaries(texts, items, max_size=3).map(
+        lambda pairs: Compound("dict", tuple(pairs.values()), tuple(pairs))
+    )
+    return sequences | dicts
+
+
+durables: st.SearchStrategy[Durable] = st.recursive(scalars | encoded(), _compound, max_leaves=4)
+"""Stored values that can be written down: scalars, encoded values, compounds of them."""
+
+tasks = st.builds(
+    TaskSpec,
+    name=names,
+    work=st.builds(Call, texts, st.sampled_from(["", "pickle"]))
+    | st.builds(Shell, st.lists(texts, min_size=1, max_size=3).map(tuple)),
+    backend=st.sampled_from(["inline", "thread", "process", "subprocess"]),
+    is_async=st.booleans(),
+    retry=st.builds(
+        RetryPolicy, st.integers(0, 5), st.floats(0, 10), st.floats(1, 4), st.booleans()
+    ),
+    timeout=seconds,
+    node_timeout=seconds,
+    pool=st.sampled_from(["", "gpu"]),
+    limit=st.integers(0, 4),
+    resources=st.builds(
+        Resources,
+        cpu=st.floats(0, 8),
+        memory=st.sampled_from(["", "512Mi"]),
+        gpu=st.integers(0, 2),
+    ),
+    options=st.dictionaries(texts, texts | st.integers(0, 9) | st.booleans(), max_size=2),
+    source=texts,
+    params=st.lists(names, max_size=3).map(tuple),
+)
+
+steps = st.builds(Step, texts | st.integers(0, 5), st.booleans())
+paths = st.lists(steps, max_size=2).map(tuple)
+
+
+def bindings(earlier: int, params: tuple[str, ...]) -> st.SearchStrategy[Binding]:
+    """Bindings that may take from `earlier` nodes before and from the fragment's parameters."""
+    leaves: list[st.SearchStrategy[Binding]] = [
+        st.builds(Const, durables),
+        st.builds(FromProvided, names),
+    ]
+    if earlier:
+        leaves.append(st.builds(FromNode, st.integers(0, earlier - 1), paths))
+    if params:
+        leaves.append(st.builds(FromParam, st.sampled_from(params), paths))
+
+    def gather(inner: st.SearchStrategy[Binding]) -> st.SearchStrategy[Binding]:
+        kinds: st.SearchStrategy[Literal["list", "tuple"]] = st.sampled_from(["list", "tuple"])
+        return st.builds(Gather, kinds, st.lists(inner, max_size=2).map(tuple))
+
+    return st.recursive(st.one_of(leaves), gather, max_leaves=3)
+
+
+@st.composite
+def fragments(draw: Callable[..., object], task_count: int = 1, depth: int = 2) -> Fragment:
+    """A body of up to five nodes with true `waits` and `feeds`; bodies inside up to `depth`."""
+    params = draw(st.lists(st.builds(ParamSpec, names, st.booleans(), durables), max_size=2))
+    assert isinstance(params, list)
+    known = tuple(param.name for param in params)
+    nodes: list[PlanNode] = []
+    for position in range(_int(draw(st.integers(0, 5)))):
+        values = draw(st.lists(bindings(position, known), max_size=2))
+        assert isinstance(values, list)
+        kind = draw(st.sampled_from(["task", "map", "subgraph"] if depth else ["task", "map"]))
+        args = tuple(Arg(f"a{at}", value, kind == "map") for at, value in enumerate(values))
+        order = draw(st.sets(st.integers(0, position - 1), max_size=2)) if position else set()
+        assert isinstance(order, set)
+        body = draw(fragments(task_count, depth - 1)) if kind == "subgraph" else None
+        nodes.append(
+            PlanNode(
+                position=position,
+                name=f"n{position}",
+                kind="subgraph" if body else "map" if kind == "map" else "task",
+                args=args,
+                waits=tuple(sorted({*order, *_needs(args)})),
+                task=None if body else _int(draw(st.integers(0, task_count - 1))),
+                body=body if isinstance(body, Fragment) else None,
+                limit=_int(draw(st.integers(0, 3))),
+                where=f"file.py:{position}",
+            )
+        )
+    return with_feeds(Fragment(name="body", params=tuple(params), nodes=tuple(nodes)))
+
+
+def with_feeds(fragment: Fragment) -> Fragment:
+    """The fragment with `feeds` filled from `waits`."""
+    feeds: list[list[int]] = [[] for _ in fragment.nodes]
+    for node in fragment.nodes:
+        for need in node.waits:
+            feeds[need].append(node.position)
+    nodes = tuple(
+        msgspec.structs.replace(node, feeds=tuple(feeds[node.position])) for node in fragment.nodes
+    )
+    return msgspec.structs.replace(fragment, nodes=nodes)
+
+
+@st.composite
+def plans(draw: Callable[..., object]) -> Plan:
+    """Compiled plans of any shape, without their live sides."""
+    found = draw(st.lists(tasks, min_size=1, max_size=3))
+    assert isinstance(found, list)
+    root = draw(fragments(len(found)))
+    assert isinstance(root, Fragment)
+    timeout = draw(seconds)
+    return Plan(
+        name=str(draw(names)),
+        root=root,
+        tasks=tuple(found),
+        fingerprint=fingerprint(root, tuple(found)),
+        timeout=timeout if isinstance(timeout, float) else None,
+        location=Location("file.py", 3) if draw(st.booleans()) else None,
+    )
+
+
+def _needs(args: tuple[Arg, ...]) -> set[int]:
+    found: set[int] = set()
+    stack: list[Binding] = [arg.value for arg in args]
+    while stack:
+        binding = stack.pop()
+        if isinstance(binding, Gather):
+            stack.extend(binding.items)
+        elif isinstance(binding, FromNode):
+            found.add(binding.node)
+    return found
+
+
+def _int(value: object) -> int:
+    assert isinstance(value, int)
+    return value
