@@ -147,6 +147,7 @@ class RunFailed(ExceptionGroup[NodeFailed]):
         return error
 
     def derive(self, excs: Sequence[NodeFailed], /) -> RunFailed:  # type: ignore[override] # narrowed
+        """A group of some of the errors, for the same run: `split` and `except*` call it."""
         error = RunFailed(self.message, excs)
         error.run = self.run
         return error

@@ -22,7 +22,7 @@ import psutil
 import pytest
 from blockbuster import BlockBuster
 
-GRACE = 5.0
+GRACE = float(os.environ.get("ONREADY_TEST_GRACE", "5"))
 """Seconds within which what a test started must be gone after it."""
 
 _TAG = "ONREADY_TEST_SESSION"
@@ -61,7 +61,7 @@ class Traces:
                 ("process", self.processes, before.processes),
             )
             for identity, name in mine.items()
-            if identity not in theirs  # type: ignore[operator] # each kind has its own identity
+            if identity not in theirs
         ]
 
 

@@ -1,0 +1,67 @@
+"""No test is skipped in silence: a skip says its reason in words."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.project.tree import ROOT, dotted, everything, short, tree_of
+
+TESTS = [path for path in everything() if path.is_relative_to(ROOT / "tests")]
+LEAST_WORDS = 3
+
+
+def silent(tree: ast.AST) -> list[int]:
+    """Lines that skip or expect a failure without a reason of some words."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call | ast.Attribute) and _is_silent(node, tree)
+    ]
+
+
+def _is_silent(node: ast.Call | ast.Attribute, tree: ast.AST) -> bool:
+    if isinstance(node, ast.Attribute):
+        bare = dotted(node) in {"pytest.mark.skip", "pytest.mark.xfail", "pytest.mark.skipif"}
+        called = any(isinstance(call, ast.Call) and call.func is node for call in ast.walk(tree))
+        return bare and not called
+    name = dotted(node.func)
+    if name in {"pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail"}:
+        return not _reason(node, 0 if name == "pytest.mark.skip" else None)
+    if name == "pytest.skip":
+        return not _reason(node, 0)
+    return name == "pytest.importorskip" and not _reason(node, None)
+
+
+def _reason(node: ast.Call, position: int | None) -> bool:
+    values = [keyword.value for keyword in node.keywords if keyword.arg == "reason"]
+    if position is not None:
+        values += node.args[position : position + 1]
+    return any(
+        len(value.value.split()) >= LEAST_WORDS
+        if isinstance(value, ast.Constant) and isinstance(value.value, str)
+        else isinstance(value, ast.JoinedStr | ast.Name)
+        for value in values
+    )
+
+
+@pytest.mark.parametrize("path", TESTS, ids=short)
+def test_no_test_is_skipped_in_silence(path: Path) -> None:
+    assert silent(tree_of(path)) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "@pytest.mark.skip\ndef test(): ...",
+        "@pytest.mark.skip()\ndef test(): ...",
+        "@pytest.mark.skipif(True, reason='later')\ndef test(): ...",
+        "@pytest.mark.xfail\ndef test(): ...",
+        "pytest.skip()",
+        "pytest.importorskip('numpy')",
+    ],
+)
+def test_the_check_sees_what_is_planted(source: str) -> None:
+    assert silent(ast.parse(source)) != []
