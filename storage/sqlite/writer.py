@@ -1,0 +1,90 @@
+"""The writer: a group of requests becomes one transaction.
+
+Rule of this room: runs in the writer's thread only, and knows no statement of its own: what is
+written is the requests' affair.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+from onready.engine.errors import OnreadyError, StoreError
+from onready.storage.sqlite import schema
+from onready.storage.sqlite.faults import translate
+from onready.storage.sqlite.servant import Request
+
+
+class Writer:
+    """Owns the file's write connection. A request that is refused leaves the others alone."""
+
+    def __init__(self, path: Path, busy_timeout: float) -> None:
+        self._path = path
+        self._busy_timeout = busy_timeout
+        self._identity = (0, 0)
+
+    def connect(self) -> sqlite3.Connection:
+        """Make the file and its schema where missing; `StoreError` where it cannot serve."""
+        path, timeout = self._path, self._busy_timeout
+        try:
+            schema.create(path)
+            connection = schema.connect(path, timeout, writes=True)
+            try:
+                schema.prepare(connection, path, timeout)
+                status = path.stat()
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise translate(error, path) from error
+        except OSError as error:
+            message = f"run log {path}: {error.strerror}"
+            raise StoreError(message) from error
+        self._identity = (status.st_dev, status.st_ino)
+        return connection
+
+    def serve(self, connection: sqlite3.Connection, group: list[Request]) -> None:
+        """Commit all of a group at once; one by one where the database itself refuses that."""
+        ready = [request for request in group if request.prepare()]
+        if not ready:
+            return
+        fault = self._replaced() or self._transact(connection, ready)
+        if fault is None:
+            return
+        if len(ready) == 1 or fault.retryable:
+            for request in ready:
+                request.error = fault
+            return
+        # One request may have been too much for the disk, or for SQLite: only that one fails.
+        for request in ready:
+            fault = self._replaced() or self._transact(connection, [request])
+            request.error = fault or request.error
+
+    def _replaced(self) -> StoreError | None:
+        # SQLite would go on writing to a file that was deleted, and nobody would ever read it.
+        with suppress(OSError):
+            status = self._path.stat()
+            if (status.st_dev, status.st_ino) == self._identity:
+                return None
+        return StoreError(f"run log {self._path}: the file was removed or replaced while open")
+
+    def _transact(
+        self, connection: sqlite3.Connection, requests: list[Request]
+    ) -> StoreError | None:
+        """One transaction; what went wrong with the database, or None."""
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for request in requests:
+                try:
+                    request.error = None
+                    request.apply(connection)
+                except OnreadyError as error:
+                    request.error = error
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            return translate(error, self._path)
+        return None
