@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 from onready.engine.plan.lanes import rows
@@ -14,6 +15,7 @@ from onready.engine.plan.model import Fragment, FromParam, Plan, PlanNode, TaskS
 from onready.engine.plan.shape import (
     count_nodes,
     data_needs,
+    depths,
     each_of,
     layers,
     literal,
@@ -129,13 +131,11 @@ class _Text:
 
     def _listed(self, fragment: Fragment, items: Sequence[_Item]) -> Iterator[str]:
         """Too many lines to draw: the nodes by step, each with what it needs."""
-        shown = {item.nodes[0].position: item for item in items}
-        for number, layer in enumerate(layers(fragment), 1):
-            yield f"step {number}"
-            for node in layer:
-                if node.position in shown:
-                    item = shown[node.position]
-                    yield _cut(f"  {_name(item)}  {self._note(fragment, item)}".rstrip())
+        depth = depths(fragment)
+        for step, members in groupby(items, lambda item: depth[item.nodes[0].position]):
+            yield f"step {step + 1}"
+            for item in members:
+                yield _cut(f"  {_name(item)}  {self._note(fragment, item)}".rstrip())
 
     def _note(self, fragment: Fragment, item: _Item) -> str:
         node = item.nodes[0]
@@ -169,12 +169,9 @@ def _items(fragment: Fragment) -> list[_Item]:
 
 def _takes(fragment: Fragment, node: PlanNode) -> list[str]:
     """What a node takes, in words: parameters and nodes; order-only needs as `after x`."""
-    found: list[str] = []
     data = data_needs(node)
-    for arg in node.args:
-        for leaf in sources(arg.value):
-            if isinstance(leaf, FromParam):
-                found.append(leaf.name)
+    leaves = (leaf for arg in node.args for leaf in sources(arg.value))
+    found = [leaf.name for leaf in leaves if isinstance(leaf, FromParam)]
     found.extend(title(fragment.nodes[need]) for need in node.waits if need in data)
     found.extend(f"after {title(fragment.nodes[n])}" for n in node.waits if n not in data)
     return list(dict.fromkeys(found))

@@ -18,6 +18,8 @@ from typing import Final
 
 MARK: Final = "●"
 _DOWN, _OFF, _END, _ACROSS, _FLAT, _GAP = "│", "├", "└", "┼", "─", " "
+_FREE: Final = -1
+"""A lane that no item holds."""
 
 
 @dataclass(slots=True)
@@ -35,41 +37,36 @@ def rows(order: Sequence[int], needs: Sequence[Sequence[int]]) -> Iterator[Row]:
     for at, item in enumerate(order):
         for need in needs[item]:
             last[need] = at
-    lanes: list[int | None] = []
+    lanes: list[int] = []
     for at, item in enumerate(order):
-        wanted = [column for column, lane in enumerate(lanes) if lane in set(needs[item])]
-        ending = [column for column in wanted if last[_lane(lanes, column)] == at]
+        needed = set(needs[item])
+        wanted = [column for column, lane in enumerate(lanes) if lane in needed]
+        ending = [column for column in wanted if last[lanes[column]] == at]
         own = _column(lanes, wanted, ending)
         lines = _draw(lanes, wanted, set(ending), own)
         for column in ending:
-            lanes[column] = None
+            lanes[column] = _FREE
         if own == len(lanes):
-            lanes.append(None)
-        lanes[own] = item if item in last else None
-        while lanes and lanes[-1] is None:
+            lanes.append(_FREE)
+        lanes[own] = item if item in last else _FREE
+        while lanes and lanes[-1] == _FREE:
             lanes.pop()
-        below = _GAP.join(_GAP if lane is None else _DOWN for lane in lanes)
+        below = _GAP.join(_GAP if lane == _FREE else _DOWN for lane in lanes)
         yield Row(item, lines, below)
 
 
-def _lane(lanes: list[int | None], column: int) -> int:
-    item = lanes[column]
-    assert item is not None  # a wanted column has its item
-    return item
-
-
-def _column(lanes: list[int | None], wanted: list[int], ending: list[int]) -> int:
+def _column(lanes: list[int], wanted: list[int], ending: list[int]) -> int:
     """Where the item goes: on a lane that ends in it, else the first free one to the right."""
     if ending:
         return ending[0]
     start = wanted[0] + 1 if wanted else 0
     for column in range(start, len(lanes)):
-        if lanes[column] is None:
+        if lanes[column] == _FREE:
             return column
     return len(lanes)
 
 
-def _draw(lanes: list[int | None], wanted: list[int], ending: set[int], own: int) -> str:
+def _draw(lanes: list[int], wanted: list[int], ending: set[int], own: int) -> str:
     left, right = min([own, *wanted]), max([own, *wanted])
     cells: list[str] = []
     for column in range(max(len(lanes), own + 1)):
@@ -78,7 +75,7 @@ def _draw(lanes: list[int | None], wanted: list[int], ending: set[int], own: int
             cell = MARK
         elif column in wanted:
             cell = _joint(column, left, right, ends=column in ending)
-        elif column < len(lanes) and lanes[column] is not None:
+        elif column < len(lanes) and lanes[column] != _FREE:
             cell = _DOWN  # a line that passes under it does not touch it
         else:
             cell = _FLAT if inside else _GAP

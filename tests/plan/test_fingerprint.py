@@ -151,6 +151,12 @@ def test_live_constants_count_by_class() -> None:
     assert live(object()) != live({1})
 
 
+def test_what_no_plan_holds_is_refused() -> None:
+    strange = msgspec.structs.replace(TASK, options={"x": object()})
+    with pytest.raises(TypeError, match="plans hold no object"):
+        of(task=strange)
+
+
 def test_a_shared_body_counts_as_an_equal_one() -> None:
     def pair(one: Fragment, two: Fragment) -> str:
         nodes = (
