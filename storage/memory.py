@@ -19,11 +19,12 @@ from onready.engine.events import AnyEvent, RunStarted, RunStatus
 from onready.engine.spi import Access, Lease, RunFilter, RunRecord
 from onready.storage.index import BATCH, check_run, matches, run_changes
 from onready.storage.names import check_digest, check_name, check_prefix
-from onready.storage.private import create_file
+from onready.storage.private import create_file, open_regular
 
 if TYPE_CHECKING:
-    from onready.storage.config import MemoryCatalogConfig as MemoryCatalogConfig
-    from onready.storage.config import MemoryRunLogConfig as MemoryRunLogConfig
+    from onready.storage.config import MemoryCatalogConfig, MemoryRunLogConfig
+
+__all__ = ["MemoryCatalog", "MemoryCatalogConfig", "MemoryRunLog", "MemoryRunLogConfig"]
 
 HASH_INLINE = 1024 * 1024
 """Bytes up to which hashing is done in the event loop: well under a millisecond."""
@@ -209,7 +210,8 @@ def _hash(content: bytes) -> str:
 
 def _read_file(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}"
         raise StoreError(message) from error
@@ -227,7 +229,7 @@ def _write_file(target: Path, content: bytes) -> None:
 def __getattr__(name: str) -> object:
     # The plug-in classes need pydantic, which whoever uses the stores directly need not load.
     if name in {"MemoryRunLogConfig", "MemoryCatalogConfig"}:
-        from onready.storage import config  # noqa: PLC0415 - lazy on purpose
+        from onready.storage import config
 
         return getattr(config, name)
     message = f"module {__name__!r} has no attribute {name!r}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from onready.engine.errors import StoreError
 
@@ -68,13 +68,24 @@ def create_file(path: Path | str, *, dir_fd: int | None = None) -> int:
     return descriptor
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open the user's file `path` for reading; StoreError for a folder, a pipe or a device."""
+    # Without O_NONBLOCK opening a named pipe would wait for a writer that never comes.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        message = f"{path} is not a regular file"
+        raise StoreError(message)
+    return os.fdopen(descriptor, "rb")
+
+
 def file_system(path: Path, mounts: str) -> str:
     """The type of the file system that holds `path`, by the text of a mount table; "" unknown."""
     place = os.fsencode(path.resolve())
     best, kind = b"", ""
     for line in mounts.encode("utf-8", "surrogateescape").splitlines():
         fields = line.split()
-        if len(fields) < 3:  # noqa: PLR2004 - device, mount point, type
+        if len(fields) < 3:
             continue
         point = _unescape(fields[1])
         inside = place == point or place.startswith(point.rstrip(b"/") + b"/")

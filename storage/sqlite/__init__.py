@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onready.storage.sqlite.log import SqliteRunLog as SqliteRunLog
+from onready.storage.sqlite.log import SqliteRunLog
 
 if TYPE_CHECKING:
-    from onready.storage.config import SqliteConfig as SqliteConfig
+    from onready.storage.config import SqliteConfig
 
 __all__ = ["SqliteConfig", "SqliteRunLog"]
 
@@ -18,7 +18,7 @@ __all__ = ["SqliteConfig", "SqliteRunLog"]
 def __getattr__(name: str) -> object:
     # The plug-in class needs pydantic, which whoever uses the store directly need not load.
     if name == "SqliteConfig":
-        from onready.storage.config import SqliteConfig  # noqa: PLC0415 - lazy on purpose
+        from onready.storage.config import SqliteConfig
 
         return SqliteConfig
     message = f"module {__name__!r} has no attribute {name!r}"

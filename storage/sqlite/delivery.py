@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Generator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import sniffio
 
@@ -46,7 +46,9 @@ class _Asyncio:
 
     def deliver(self, answers: Sequence[tuple[object, Answer]]) -> None:
         try:
-            self._loop.call_soon_threadsafe(_settle, answers)
+            self._loop.call_soon_threadsafe(
+                _settle, cast("Sequence[tuple[asyncio.Future[object], Answer]]", answers)
+            )
         except RuntimeError:
             if not self._loop.is_closed():
                 raise
@@ -69,7 +71,7 @@ class _Ticket:
         self.event = event
         self.answer: Answer = (None, None)
 
-    def __await__(self) -> Generator[object, object, object]:
+    def __await__(self) -> Generator[object, None, object]:
         yield from self.event.wait().__await__()
         value, error = self.answer
         if error is not None:
@@ -79,7 +81,7 @@ class _Ticket:
 
 class _Trio:
     def __init__(self) -> None:
-        import trio  # noqa: PLC0415 - only where it runs already
+        import trio
 
         self._token = trio.lowlevel.current_trio_token()
         self._event = trio.Event
@@ -90,7 +92,7 @@ class _Trio:
 
     def deliver(self, answers: Sequence[tuple[object, Answer]]) -> None:
         try:
-            self._token.run_sync_soon(_ring, answers)
+            self._token.run_sync_soon(_ring, cast("Sequence[tuple[_Ticket, Answer]]", answers))
         except self._gone:
             return
 
