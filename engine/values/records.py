@@ -1,0 +1,162 @@
+"""Instances of the user's classes: their state out, and back in.
+
+Dataclasses, named tuples, enums and pydantic models are stored by their fields and rebuilt
+without running `__init__`, validators or `__post_init__`: what comes out equals what went in,
+also where those are not idempotent.
+
+Rule of this room: a class that is none of these kinds is refused, whatever the stored data says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from onready.engine.values.misfit import Misfit, type_name
+
+_MISSING: Final = object()
+
+
+def record_kind(kind: type) -> str:
+    """`enum`, `named`, `data`, `model`, or "" where the class is none of these."""
+    if issubclass(kind, enum.Enum):
+        return "enum"
+    if issubclass(kind, tuple):
+        return "named" if hasattr(kind, "_fields") and hasattr(kind, "_make") else ""
+    if dataclasses.is_dataclass(kind):
+        return "data"
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is not None and issubclass(kind, pydantic.BaseModel):
+        return "model"
+    return ""
+
+
+def enum_state(value: enum.Enum) -> object:
+    """The member's name; the value of an unnamed combination of flags."""
+    kind = type(value)
+    name = value._name_  # noqa: SLF001 - public by the documentation of enum
+    return name if name is not None and name in kind.__members__ else value._value_  # noqa: SLF001
+
+
+def build_enum(kind: type, state: object) -> object:
+    """The inverse of `enum_state`."""
+    _require(kind, "enum")
+    try:
+        return kind[state] if isinstance(state, str) else kind(state)  # type: ignore[index] # enum
+    except (KeyError, ValueError):
+        message = f"{type_name(kind)} has no member {state!r} any more"
+        raise Misfit(message) from None
+
+
+def build_named(kind: type, items: list[object]) -> object:
+    """A named tuple of `items`."""
+    _require(kind, "named")
+    try:
+        return kind._make(items)  # type: ignore[attr-defined] # checked by record_kind
+    except TypeError as error:
+        message = f"{type_name(kind)} does not take the stored fields: {error}"
+        raise Misfit(message) from None
+
+
+def data_state(value: Any) -> dict[str, object]:
+    """All instance attributes of a dataclass, cached properties aside."""
+    kind = type(value)
+    state = {
+        field.name: getattr(value, field.name)
+        for field in dataclasses.fields(value)
+        if hasattr(value, field.name)
+    }
+    for name, item in getattr(value, "__dict__", {}).items():
+        if name not in state and not _is_cached(kind, name):
+            state[name] = item
+    return state
+
+
+def build_data(kind: type, state: Mapping[str, object]) -> object:
+    """A dataclass instance with `state`; fields that are new since get their defaults."""
+    _require(kind, "data")
+    result = object.__new__(kind)
+    attributes = dict(state)
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type] # checked by _require
+        if field.name not in attributes:
+            attributes[field.name] = _default(kind, field)
+    for name, item in attributes.items():
+        try:
+            object.__setattr__(result, name, item)
+        except AttributeError:
+            message = f"{type_name(kind)} has no field {name!r} any more"
+            raise Misfit(message) from None
+    return result
+
+
+def _default(kind: type, field: dataclasses.Field[object]) -> object:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    message = f"the stored {type_name(kind)} has no field {field.name!r}"
+    raise Misfit(message)
+
+
+def model_state(value: Any) -> list[object]:
+    """Fields, the names of those that were set, extras and private attributes of a model."""
+    fields = type(value).__pydantic_fields__
+    return [
+        {name: item for name, item in value.__dict__.items() if name in fields},
+        sorted(value.__pydantic_fields_set__),
+        value.__pydantic_extra__,
+        _private(value),
+    ]
+
+
+def _private(value: Any) -> dict[str, object] | None:
+    from pydantic_core import PydanticUndefined  # noqa: PLC0415 - lazily, as everywhere here
+
+    private = value.__pydantic_private__
+    if private is None:
+        return None
+    return {name: item for name, item in private.items() if item is not PydanticUndefined}
+
+
+def build_model(kind: type, state: list[Any]) -> object:
+    """The inverse of `model_state`; a model whose fields changed since is validated anew."""
+    import pydantic  # noqa: F401, PLC0415 - so that record_kind knows models
+
+    _require(kind, "model")
+    fields, names, extra, private = state
+    if set(fields) != set(kind.__pydantic_fields__):  # type: ignore[attr-defined] # a model
+        return _validated(kind, {**fields, **(extra or {})})
+    result: Any = kind.__new__(kind)
+    result.__setstate__(
+        {
+            "__dict__": fields,
+            "__pydantic_fields_set__": set(names),
+            "__pydantic_extra__": extra,
+            "__pydantic_private__": private,
+        }
+    )
+    return result
+
+
+def _validated(kind: Any, fields: dict[str, object]) -> object:
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    try:
+        return kind.model_validate(fields, by_name=True)
+    except ValidationError as error:
+        message = f"the stored {type_name(kind)} does not fit the class any more: {error}"
+        raise Misfit(message) from None
+
+
+def _is_cached(kind: type, name: str) -> bool:
+    return isinstance(getattr(kind, name, None), functools.cached_property)
+
+
+def _require(kind: type, wanted: str) -> None:
+    if record_kind(kind) != wanted:
+        message = f"the stored value names {type_name(kind)}, which is no such class"
+        raise Misfit(message)

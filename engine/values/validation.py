@@ -1,0 +1,205 @@
+"""Fitting a value to its annotation by pydantic, where the quick check was not sure.
+
+A value that is what its annotation says stays as it is. A value that reads as the annotated
+type in JSON becomes it: a dict for a model, a list for a tuple, a text for a date; numpy scalars
+become Python's. Nothing else is converted: "1" is no int.
+
+Rule of this room: pydantic is imported here alone, and only when first needed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from onready.engine.values.misfit import Misfit, shown, type_name
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+_EXPECTED: Final = {
+    "int_type": "int",
+    "float_type": "float",
+    "string_type": "str",
+    "bool_type": "bool",
+    "bytes_type": "bytes",
+    "list_type": "list",
+    "tuple_type": "tuple",
+    "set_type": "set",
+    "frozen_set_type": "frozenset",
+    "dict_type": "dict",
+    "mapping_type": "mapping",
+    "none_required": "None",
+    "datetime_type": "datetime",
+    "date_type": "date",
+    "time_type": "time",
+    "time_delta_type": "timedelta",
+    "uuid_type": "UUID",
+    "decimal_type": "Decimal",
+    "path_type": "path",
+}
+_JSON_TYPES: Final = frozenset({type(None), bool, int, float, str})
+
+
+class Validator:
+    """The pydantic side of one annotation. `ok` is False where pydantic cannot read it."""
+
+    __slots__ = ("_adapter", "annotation", "ok")
+
+    def __init__(self, annotation: object) -> None:
+        from pydantic import ConfigDict, TypeAdapter  # noqa: PLC0415 - see the rule
+        from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError  # noqa: PLC0415
+
+        self.annotation = annotation
+        self.ok = True
+        # In a list, since pydantic takes no configuration for a bare dataclass or TypedDict.
+        config = ConfigDict(arbitrary_types_allowed=True)
+        try:
+            wrapped: Any = list[annotation]  # type: ignore[valid-type] # known at run time only
+            self._adapter: TypeAdapter[list[object]] | None = TypeAdapter(wrapped, config=config)
+        except (PydanticUserError, PydanticUndefinedAnnotation, NameError, TypeError):
+            self._adapter = None
+            self.ok = False
+
+    def fit(self, value: object) -> object:
+        """`value`, or what it reads as; Misfit where it does not fit."""
+        if self._adapter is None:
+            return value
+        from pydantic import ValidationError  # noqa: PLC0415 - see the rule
+
+        try:
+            result = self._adapter.validate_python([value], strict=True)[0]
+        except ValidationError as error:
+            return self._from_json(value, error)
+        except RecursionError:
+            message = "the value is nested too deeply, or refers to itself"
+            raise Misfit(message) from None
+        return result if _converted(value, result) else value
+
+    def _from_json(self, value: object, strict: ValidationError) -> object:
+        from pydantic import ValidationError  # noqa: PLC0415 - see the rule
+        from pydantic_core import to_json  # noqa: PLC0415 - see the rule
+
+        if self._adapter is not None and _is_json(value):
+            try:
+                data = to_json([value], inf_nan_mode="constants")
+                return self._adapter.validate_json(data, strict=True)[0]
+            except ValidationError as error:
+                raise explain(error, value, self.annotation) from None
+            except ValueError:
+                pass  # a text that is not UTF-8: the strict error says enough
+        raise explain(strict, value, self.annotation) from None
+
+
+def _converted(value: object, result: object) -> bool:
+    """Whether pydantic made something else of `value`: then what it made is taken."""
+    if isinstance(value, dict) and isinstance(result, dict):
+        return any(_converted(value.get(key), item) for key, item in result.items())
+    if isinstance(value, list | tuple) and isinstance(result, list | tuple):
+        return any(map(_converted, value, result))
+    return isinstance(value, dict) and not isinstance(result, dict)
+
+
+def _is_json(value: object) -> bool:
+    kind = type(value)
+    if kind in _JSON_TYPES:
+        return True
+    if kind is list or kind is tuple:
+        return all(map(_is_json, value))  # type: ignore[call-overload] # a list or tuple
+    if kind is dict:
+        keys = all(type(key) is str or type(key) is int for key in value)  # type: ignore[attr-defined]
+        return keys and all(map(_is_json, value.values()))  # type: ignore[attr-defined] # a dict
+    return False
+
+
+def soften(value: object) -> object:
+    """`value` with numpy's scalars turned into Python's, in lists, tuples and dicts too."""
+    numpy = sys.modules.get("numpy")
+    return value if numpy is None else _soften(value, numpy.generic)
+
+
+def _soften(value: Any, generic: type) -> object:
+    kind = type(value)
+    if kind is list or kind is tuple:
+        items = [_soften(item, generic) for item in value]
+        same = all(new is old for new, old in zip(items, value, strict=True))
+        return value if same else kind(items)
+    if kind is dict:
+        pairs = {_soften(key, generic): _soften(item, generic) for key, item in value.items()}
+        same = all(
+            new_key is key and new is old
+            for (new_key, new), (key, old) in zip(pairs.items(), value.items(), strict=False)
+        )
+        return value if same and len(pairs) == len(value) else pairs
+    if isinstance(value, generic):
+        plain: object = value.item()  # type: ignore[attr-defined] # numpy.generic has it
+        return plain if type(plain) in _JSON_TYPES else value
+    return value
+
+
+def explain(error: ValidationError, value: object, annotation: object) -> Misfit:
+    """The Misfit for what pydantic found: the deepest place, what it wants and what is there."""
+    places: list[tuple[list[object], object, dict[str, Any]]] = []
+    for item in error.errors(include_url=False):
+        trail, found = _walk(item["loc"][1:], value, missing=item["type"] == "missing")
+        places.append((trail, found, dict(item)))
+    deepest = max(len(trail) for trail, _, _ in places)
+    trail, found, first = next(place for place in places if len(place[0]) == deepest)
+    wanted: list[str] = []
+    for other, _, item in places:
+        text = _expected(item)
+        if other == trail and text not in wanted:
+            wanted.append(text)
+    whole = f"expected {type_name(annotation)}" if not trail else f"expected {' or '.join(wanted)}"
+    if first["type"] == "missing":
+        misfit = Misfit("is missing")
+    else:
+        detail = f" ({' or '.join(wanted)})" if not trail and len(wanted) == 1 else ""
+        detail = detail if detail.strip(" ()") != type_name(annotation) else ""
+        misfit = Misfit(f"{whole}{detail}, got {type_name(type(found))} {shown(found)}")
+    misfit.trail.extend(reversed(trail))
+    return misfit
+
+
+def _expected(item: dict[str, Any]) -> str:
+    kind = item["type"]
+    if kind in _EXPECTED:
+        return _EXPECTED[kind]
+    context = item.get("ctx", {})
+    for key in ("class", "class_name", "expected"):
+        if key in context:
+            return str(context[key])
+    text = str(item["msg"])
+    return text.removeprefix("Input should be ").removeprefix("a valid ")
+
+
+def _walk(
+    loc: tuple[int | str, ...], value: object, *, missing: bool
+) -> tuple[list[object], object]:
+    """The steps of `loc` that exist in `value`: pydantic puts labels of its own between them."""
+    trail: list[object] = []
+    for position, step in enumerate(loc):
+        if missing and position == len(loc) - 1:
+            trail.append(step)
+            break
+        found, value_at = _step(value, step)
+        if found:
+            trail.append(step)
+            value = value_at
+    return trail, value
+
+
+def _step(value: object, step: int | str) -> tuple[bool, object]:
+    if isinstance(value, Mapping):
+        if step in value:
+            return True, value[step]
+        same = [key for key in value if str(key) == str(step)]
+        return (True, value[same[0]]) if same else (False, None)
+    if isinstance(step, int):
+        if isinstance(value, Sequence) and not isinstance(value, str) and step < len(value):
+            return True, value[step]
+        return False, None
+    if isinstance(value, str | int | float | list | tuple | set | None):
+        return False, None
+    return (True, getattr(value, step)) if hasattr(value, step) else (False, None)
