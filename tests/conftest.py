@@ -22,10 +22,10 @@ import psutil
 import pytest
 from blockbuster import BlockBuster
 
-GRACE = float(os.environ.get("ONREADY_TEST_GRACE", "5"))
+GRACE = float(os.environ.get("PYTEST_ONREADY_GRACE", "5"))
 """Seconds within which what a test started must be gone after it."""
 
-_TAG = "ONREADY_TEST_SESSION"
+_TAG = "PYTEST_ONREADY_SESSION"
 _passed = pytest.StashKey[bool]()
 _blockbuster = BlockBuster(scanned_modules=["onready"])
 

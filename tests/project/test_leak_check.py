@@ -66,7 +66,7 @@ def run_pytest(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--rootdir", str(folder), str(folder)],
         cwd=folder,
-        env={**os.environ, "ONREADY_TEST_GRACE": "0.3"},
+        env={**os.environ, "PYTEST_ONREADY_GRACE": "0.3"},
         capture_output=True,
         text=True,
         check=False,
