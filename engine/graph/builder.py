@@ -1,0 +1,195 @@
+"""The builder: graphs made by code, one `add` at a time.
+
+Rule of this room: the same recorder as traced graphs, so that nothing can be built that cannot
+be traced, but for edges to nodes that come later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from onready.engine.graph.body import Body, Input
+from onready.engine.graph.codes import did_you_mean, refuse
+from onready.engine.graph.constants import store
+from onready.engine.graph.definition import Bound, Definition
+from onready.engine.graph.function import ON_ERROR
+from onready.engine.graph.functions import MISSING, annotation_text
+from onready.engine.graph.locate import here
+from onready.engine.graph.recorder import Recorder, input_ref
+from onready.engine.graph.refs import Ref
+from onready.engine.graph.settings import seconds
+from onready.engine.graph.shell import record_shell
+from onready.engine.names import is_name
+from onready.engine.options import OnError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class GraphBuilder:
+    """Builds a graph by code: `add`, `map`, `shell`, `param`, at last `build`.
+
+    `name` names the graph; `on_error` and `timeout` are those of `graph`. GraphError on values
+    that cannot be.
+    """
+
+    def __init__(
+        self, name: str = "graph", *, on_error: OnError | None = None, timeout: float | None = None
+    ) -> None:
+        if not is_name(name):
+            raise refuse("G021", f"{name!r} cannot name a graph", here())
+        if on_error is not None and on_error not in ON_ERROR:
+            cure = f"Give one of {', '.join(ON_ERROR)}."
+            raise refuse("G041", f"on_error={on_error!r} cannot be", here(), cure)
+        self._body = Body(name, here(), on_error, seconds("timeout", timeout))
+        self._recorder = Recorder(self._body)
+        self._built = False
+
+    def _open(self) -> Recorder:
+        if self._built:
+            raise refuse("G045", f"the graph {self._body.name} is built already", here())
+        return self._recorder
+
+    @overload
+    def add(self, what: Definition[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def add(
+        self,
+        what: Definition[..., R],
+        /,
+        *args: object,
+        name: str,
+        after: Sequence[object] = (),
+        **kwargs: object,
+    ) -> R: ...
+    @overload
+    def add(
+        self, what: Definition[..., R], /, *args: object, after: Sequence[object], **kwargs: object
+    ) -> R: ...
+    def add(
+        self,
+        what: Definition[..., object],
+        /,
+        *args: object,
+        name: str = "",
+        after: Sequence[object] = (),
+        **kwargs: object,
+    ) -> object:
+        """Add a call of a task or a graph; what it gives stands for its value.
+
+        `name` names the node; `after` are results of other calls, or names of nodes (also of
+        later ones), that must end well first. A task whose own parameter is called `name` or
+        `after` takes it by position. GraphError.
+        """
+        return self._call(what, args, kwargs, name, after, mapped=False)
+
+    @overload
+    def map(self, what: Definition[P, R], /, *args: P.args, **kwargs: P.kwargs) -> list[R]: ...
+    @overload
+    def map(
+        self,
+        what: Definition[..., R],
+        /,
+        *args: object,
+        name: str,
+        after: Sequence[object] = (),
+        **kwargs: object,
+    ) -> list[R]: ...
+    @overload
+    def map(
+        self, what: Definition[..., R], /, *args: object, after: Sequence[object], **kwargs: object
+    ) -> list[R]: ...
+    def map(
+        self,
+        what: Definition[..., object],
+        /,
+        *args: object,
+        name: str = "",
+        after: Sequence[object] = (),
+        **kwargs: object,
+    ) -> object:
+        """Add a map: one call per item of its `each(...)` arguments; else as `add`."""
+        return self._call(what, args, kwargs, name, after, mapped=True)
+
+    def _call(
+        self,
+        what: Definition[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        name: str,
+        after: Sequence[object],
+        *,
+        mapped: bool,
+    ) -> Ref:
+        recorder = self._open()
+        if not isinstance(what, Definition):
+            message = f"{what!r:.60} is neither a task nor a graph"
+            raise refuse("G040", message, here(), "Decorate the function with @task or @graph.")
+        if isinstance(after, str | Ref):
+            after = (after,)
+        return what.record(recorder, args, kwargs, "map" if mapped else what.kind, name, after)
+
+    def shell(
+        self,
+        command: str | Sequence[object],
+        *,
+        inputs: Mapping[str, object] | None = None,
+        outputs: str | Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        name: str = "",
+        after: Sequence[object] = (),
+        **options: object,
+    ) -> Any:
+        """Add a program: see `shell`. `after` takes names of nodes too."""
+        recorder = self._open()
+        if isinstance(after, str):
+            after = (after,)
+        given = {key: value for key, value in options.items() if value is not None}
+        return record_shell(recorder, command, inputs, outputs, environment, name, after, given)
+
+    @overload
+    def param(self, name: str, kind: type[T], *, default: T = ...) -> T: ...
+    @overload
+    def param(self, name: str, kind: object = ..., *, default: object = ...) -> Any: ...
+    def param(self, name: str, kind: object = MISSING, *, default: object = MISSING) -> object:
+        """Add an input of the graph, of the type `kind`; what it gives stands for its value.
+
+        Without a default a run must give it. GraphError on a name that is taken or cannot be.
+        """
+        body = self._open().body
+        if not name.isidentifier():
+            message = f"{name!r} cannot name an input"
+            raise refuse("G021", message, here(), "Use a name that a Python parameter can have.")
+        if name in body.inputs:
+            raise refuse("G020", f"the graph has an input {name!r} already", here())
+        entry = Input(body, name, kind, annotation_text(kind))
+        if default is not MISSING:
+            entry.required = False
+            entry.default = store(default, kind, f"{body.name}({name})")
+        return input_ref(body, entry)
+
+    @overload
+    def build(self, *, inputs: Mapping[str, object] | None = None) -> Bound[None]: ...
+    @overload
+    def build(self, result: R, *, inputs: Mapping[str, object] | None = None) -> Bound[R]: ...
+    def build(
+        self, result: object = None, *, inputs: Mapping[str, object] | None = None
+    ) -> Bound[object]:
+        """The graph, ready for `Engine.run`; its value is `result`, with the refs in it filled in.
+
+        `inputs` are the values of its `param`s. After this the builder takes nothing more.
+        """
+        recorder = self._open()
+        body = recorder.body
+        body.result = recorder.value(result, MISSING, f"the result of {body.name}", "")
+        given = dict(inputs or {})
+        for name in given:
+            if name not in body.inputs:
+                message = f"the graph {body.name} has no input {name!r}"
+                raise refuse("G003", message, here(), did_you_mean(name, body.inputs))
+        self._built = True
+        made: Bound[object] = Bound(body, given)
+        made.location = here()
+        return made

@@ -1,0 +1,196 @@
+"""Tasks: functions of the user that become nodes.
+
+Rule of this room: a task wraps its function and never calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast, overload
+
+from onready.engine.graph.body import Argument, Body, Input, Node
+from onready.engine.graph.codes import refuse
+from onready.engine.graph.constants import store
+from onready.engine.graph.definition import Definition
+from onready.engine.graph.functions import Function, Parameter, annotation_text
+from onready.engine.graph.locate import here
+from onready.engine.graph.recorder import input_ref
+from onready.engine.graph.refs import Ref
+from onready.engine.graph.settings import OptionValue, TaskOptions, Unset, read_options
+from onready.engine.options import Resources, Retry
+from onready.engine.values.stored import Live, Stored
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_DEFAULTS = TaskOptions()
+
+
+class Task(Definition[P, R]):
+    """A function that runs as a node. `fn` is the plain function."""
+
+    def __init__(self, function: Function, name: str, options: TaskOptions) -> None:
+        super().__init__(function, name)
+        self.options = options
+        self._bodies: dict[tuple[str, ...], Body] = {}
+
+    @property
+    def fn(self) -> Callable[P, R | Coroutine[Any, Any, R]]:
+        """The plain function, as it was written."""
+        return cast("Callable[P, R]", self.function.fn)
+
+    def with_options(
+        self,
+        *,
+        name: str = "",
+        after: Sequence[object] = (),
+        limit: int = 0,
+        retry: Retry | int | Unset = ...,
+        timeout: float | None | Unset = ...,
+        node_timeout: float | None | Unset = ...,
+        backend: str | Unset = ...,
+        pool: str | Unset = ...,
+        resources: Resources | Unset = ...,
+        codec: str | Unset = ...,
+        options: Mapping[str, OptionValue] | Unset = ...,
+    ) -> Self:
+        """A copy with other options; those that are not given stay as they are.
+
+        `name` names the node, once per graph. `after` are results of calls that must end well
+        first, for their order alone. `limit` bounds how many items of a map run at once. The
+        others are those of `task`. GraphError on values that cannot be.
+        """
+        other = self.changed(name, after, limit)
+        given: dict[str, object] = {
+            "retry": retry,
+            "timeout": timeout,
+            "node_timeout": node_timeout,
+            "backend": backend,
+            "pool": pool,
+            "resources": resources,
+            "codec": codec,
+            "options": options,
+        }
+        changed = read_options(given, self.options)
+        if changed is not self.options:
+            other.options = changed
+            other._bodies = {}
+        return other
+
+    def body(self, inputs: dict[str, object]) -> Body:
+        """A graph of this one node.
+
+        Every parameter whose default can be written down is an input of it; one whose default
+        cannot (an open object) is an input only where it is given, so that the function's own
+        default serves.
+        """
+        chosen: list[tuple[Parameter, Stored]] = []
+        for parameter in self.function.parameters.values():
+            default = self._default(parameter)
+            given = parameter.name in inputs
+            if given or not (parameter.provided or isinstance(default, Live)):
+                chosen.append((parameter, default))
+        extra = [name for name in inputs if name not in self.function.parameters]
+        key = (*(parameter.name for parameter, _ in chosen), *extra)
+        made = self._bodies.get(key)
+        if made is None:
+            open_ones = chosen + [
+                (Parameter(name), None) for name in extra if self.function.keywords
+            ]
+            made = self._bodies[key] = self._one_node(open_ones)
+        return made
+
+    def _default(self, parameter: Parameter) -> Stored:
+        if parameter.required or parameter.provided:
+            return None
+        return store(parameter.default, self.function.accepts(parameter.name), self.label)
+
+    def _one_node(self, parameters: list[tuple[Parameter, Stored]]) -> Body:
+        function = self.function
+        body = Body(self.label, function.location)
+        body.result_annotation = function.returns
+        arguments: list[Argument] = []
+        for parameter, default in parameters:
+            annotation = function.accepts(parameter.name)
+            text = annotation_text(annotation)
+            required = parameter.required or bool(parameter.provided)
+            entry = Input(body, parameter.name, annotation, text, required, default)
+            arguments.append(Argument(parameter.name, input_ref(body, entry)))
+        place = function.location
+        where = (place.file, place.line) if place is not None else ("", 0)
+        node = Node(body, 0, self.node_name or self.label, self, arguments, where)
+        body.nodes.append(node)
+        body.result = Ref(node)
+        return body
+
+
+class SyncTask(Task[P, R]):
+    """A task made of a `def`."""
+
+    @property
+    def fn(self) -> Callable[P, R]:
+        """The plain function, as it was written."""
+        return cast("Callable[P, R]", self.function.fn)
+
+
+class AsyncTask(Task[P, R]):
+    """A task made of an `async def`."""
+
+    @property
+    def fn(self) -> Callable[P, Coroutine[Any, Any, R]]:
+        """The plain coroutine function, as it was written."""
+        return cast("Callable[P, Coroutine[Any, Any, R]]", self.function.fn)
+
+
+class TaskDecorator(Protocol):
+    """What `task(...)` with options gives."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> SyncTask[P, R]: ...
+
+
+@overload
+def task(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+@overload
+def task(fn: Callable[P, R], /) -> SyncTask[P, R]: ...
+@overload
+def task(
+    *,
+    name: str = "",
+    backend: str = "",
+    retry: Retry | int = 0,
+    timeout: float | None = None,
+    node_timeout: float | None = None,
+    pool: str = "",
+    resources: Resources | None = None,
+    codec: str = "",
+    options: Mapping[str, OptionValue] | None = None,
+) -> TaskDecorator: ...
+def task(fn: Callable[..., object] | None = None, /, **given: object) -> object:
+    """Make a function a task: `@task`, or `@task(...)` with options.
+
+    `name` names its nodes, by default the function's name. `backend` says where it runs: by
+    default an `async def` in the loop (`inline`), a `def` in a thread (`thread`). `retry` is a
+    number of retries or a `Retry`. `timeout` bounds one attempt, `node_timeout` all attempts with
+    the waits between them, in seconds. `pool` names an engine-wide limit. `resources` are what
+    one attempt needs. `codec` opts in to a codec for the result (`"pickle"`). `options` are the
+    backend's own. Raises GraphError for what cannot be a task, and for values that cannot be.
+    """
+    name = given.pop("name", "")
+    given = {key: value for key, value in given.items() if value is not None}
+    options = read_options(given, _DEFAULTS)
+
+    def decorate(fn: Callable[..., object]) -> Task[..., object]:
+        if isinstance(fn, Definition):
+            message = f"{fn!r} is decorated twice"
+            raise refuse("G040", message, here(), "Use one decorator; .with_options(...) for more.")
+        if isinstance(fn, type) or not callable(fn):
+            message = f"{fn!r:.60} is no function, so it cannot be a task"
+            raise refuse("G040", message, here())
+        function = Function(fn, "task")
+        kind = AsyncTask if function.is_async else SyncTask
+        return kind(function, str(name), options)
+
+    return decorate if fn is None else decorate(fn)

@@ -1,0 +1,114 @@
+"""What can only be judged with the backends at hand: can this task run where it shall run.
+
+Rule of this room: checks; each raises a GraphError with a code of the graph's table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Final
+
+from onready.engine.graph.codes import did_you_mean, refuse
+from onready.engine.graph.markers import CONTEXT
+from onready.engine.graph.shell import ShellCommand
+from onready.engine.graph.task import Task
+from onready.engine.names import Location
+from onready.engine.plan.sources import reference_of
+from onready.engine.spi import Capabilities
+
+if TYPE_CHECKING:
+    from onready.engine.graph.body import Node
+    from onready.engine.graph.functions import Function
+    from onready.engine.plan.model import TaskSpec
+
+DEFAULT_ASYNC: Final = "inline"
+DEFAULT_SYNC: Final = "thread"
+DEFAULT_SHELL: Final = "subprocess"
+
+
+def default_backend(callee: Task[..., object] | ShellCommand) -> str:
+    """Where a task runs that does not say where."""
+    if isinstance(callee, ShellCommand):
+        return DEFAULT_SHELL
+    return DEFAULT_ASYNC if callee.function.is_async else DEFAULT_SYNC
+
+
+def check_task(
+    spec: TaskSpec,
+    callee: Task[..., object] | ShellCommand,
+    backends: Mapping[str, Capabilities],
+    where: Location,
+) -> None:
+    """Refuse a task that its backend cannot run; `where` is its first call."""
+    can = backends.get(spec.backend)
+    if can is None:
+        message = f"{spec.name}: there is no backend {spec.backend!r}"
+        raise refuse("G050", message, where, did_you_mean(spec.backend, backends))
+    problem = _inability(spec, callee, can)
+    if problem:
+        able = [name for name, other in backends.items() if not _inability(spec, callee, other)]
+        cure = f"Backends that can: {', '.join(sorted(able))}." if able else "No backend here can."
+        raise refuse("G051", f"{spec.name}: the backend {spec.backend!r} {problem}", where, cure)
+    for option in spec.options:
+        if option not in can.options:
+            message = f"{spec.name}: the backend {spec.backend!r} has no option {option!r}"
+            raise refuse("G055", message, where, did_you_mean(option, can.options))
+    if isinstance(callee, Task) and not can.in_process:
+        _check_importable(spec, callee.function, where)
+
+
+def _inability(spec: TaskSpec, callee: Task[..., object] | ShellCommand, can: Capabilities) -> str:
+    """What the backend cannot do of what the task needs; "" if it can do all."""
+    if isinstance(callee, ShellCommand):
+        if not can.shell:
+            return "runs no shell commands"
+    elif not can.python:
+        return "runs no Python functions"
+    elif can.coroutines and not spec.is_async:
+        return "runs `async def` alone: a `def` would block the loop"
+    if spec.resources.gpu and not can.gpu:
+        return f"has no GPUs to give, and the task asks for {spec.resources.gpu}"
+    return ""
+
+
+def _check_importable(spec: TaskSpec, function: Function, where: Location) -> None:
+    """Refuse what a worker process would not find again under its reference."""
+    reference = reference_of(function.fn)
+    if reference is None:
+        message = f"{spec.name} runs on {spec.backend!r}, but no other process can import it"
+        raise refuse("G052", message, where)
+    # Only what is loaded already is compared: a script's `__main__` must not be run twice.
+    found = _loaded(function)
+    if found is not None and found is not function.fn:
+        message = f"{spec.name} runs on {spec.backend!r}, but {reference} is something else by now"
+        raise refuse("G052", message, where, "Give the function a name of its own.")
+
+
+def _loaded(function: Function) -> object:
+    import sys
+
+    found: object = sys.modules.get(function.fn.__module__)
+    for name in function.fn.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return getattr(found, "fn", found) if isinstance(found, Task) else found
+
+
+def check_provided(
+    node: Node,
+    given: Collection[str],
+    callee: Task[..., object],
+    spec: TaskSpec,
+    can: Capabilities,
+    known: Collection[str] | None,
+) -> None:
+    """Refuse a node whose provided objects cannot reach it, or that nobody provides."""
+    for parameter in callee.function.provided:
+        name = parameter.provided
+        if name == CONTEXT or parameter.name in given:
+            continue
+        if not can.in_process:
+            message = f"{node.name} runs on {spec.backend!r} and wants the live object {name!r}"
+            raise refuse("G053", message, node.location)
+        if known is not None and name not in known:
+            message = f"{node.name} wants the provided object {name!r}"
+            raise refuse("G054", message, node.location, did_you_mean(name, known))

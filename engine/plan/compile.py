@@ -1,0 +1,294 @@
+"""From a graph to its plan: fragments, edges, tasks, checks, fingerprint.
+
+A body that is used many times is compiled once and shared: fragments are closed and never
+change. A plan is kept with its body, so that starting the same graph again costs a look-up.
+
+Rule of this room: the only place where graphs and plans meet. It runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final, cast
+
+from onready.engine.graph.body import Body, Gathered, Input, Node, Value
+from onready.engine.graph.codes import refuse
+from onready.engine.graph.definition import Bound
+from onready.engine.graph.function import Graph
+from onready.engine.graph.functions import MISSING, Function
+from onready.engine.graph.refs import Projection, Ref, describe, path_of, source_of
+from onready.engine.graph.settings import TaskOptions, thaw
+from onready.engine.graph.shell import ShellCommand
+from onready.engine.graph.task import Task
+from onready.engine.names import Location
+from onready.engine.options import OnError
+from onready.engine.plan.checks import check_provided, check_task, default_backend
+from onready.engine.plan.edges import feeds_of, waits_of
+from onready.engine.plan.fingerprint import fingerprint
+from onready.engine.plan.model import (
+    Arg,
+    Binding,
+    Const,
+    Fragment,
+    FromNode,
+    FromParam,
+    FromProvided,
+    Gather,
+    ParamSpec,
+    Plan,
+    PlanNode,
+    Step,
+    TaskRuntime,
+    TaskSpec,
+)
+from onready.engine.plan.sources import reference_of, source_hash
+from onready.engine.plan.typecheck import TypeCheck
+from onready.engine.spi import Call, Capabilities
+
+_KEPT: Final = 8
+"""How many plans a body remembers: one per set of backends and options it is run with."""
+
+
+def compile_plan(
+    bound: Bound[object],
+    *,
+    backends: Mapping[str, Capabilities],
+    backend: str | None = None,
+    on_error: OnError | None = None,
+    provided: Collection[str] | None = None,
+) -> Plan:
+    """The plan of a bound graph.
+
+    `backends` are those of the engine, with what they can do. `backend` runs all Python tasks
+    there, whatever they say. `on_error` overrides the graph's own. `provided` are the names of
+    the live objects at hand; None leaves that unchecked (to look at a plan nothing need be at
+    hand). Raises GraphError. The same plan object may be given twice.
+    """
+    for name, value in bound.inputs.items():
+        if type(value) is Ref:
+            message = f"{bound.name} is run with {describe(value)} as its input {name!r}"
+            raise refuse("G014", message, bound.location, "Run it with a value.")
+    body = bound.graph
+    names = None if provided is None else frozenset(provided)
+    key = (frozenset(backends.items()), backend, on_error, names)
+    known = body.plans.get(key)
+    if known is None:
+        compiler = _Compiler(backends, backend, names)
+        if len(body.plans) >= _KEPT:
+            body.plans.clear()
+        known = body.plans[key] = compiler.plan(body, on_error)
+    return cast("Plan", known)
+
+
+class _Compiler:
+    """One compilation: the tasks and fragments found so far."""
+
+    def __init__(
+        self,
+        backends: Mapping[str, Capabilities],
+        backend: str | None,
+        provided: frozenset[str] | None,
+    ) -> None:
+        self.backends = backends
+        self.backend = backend
+        self.provided = provided
+        self.tasks: list[TaskSpec] = []
+        self.runtimes: list[TaskRuntime] = []
+        self.types = TypeCheck()
+        self._fragments: dict[int, Fragment] = {}
+        self._positions: dict[tuple[object, ...], int] = {}
+        self._places: dict[tuple[str, int], str] = {}
+
+    def plan(self, body: Body, on_error: OnError | None) -> Plan:
+        root = self.fragment(body)
+        tasks = tuple(self.tasks)
+        returned = body.result_annotation
+        return Plan(
+            name=body.name,
+            root=root,
+            tasks=tasks,
+            fingerprint=fingerprint(root, tasks),
+            runtimes=tuple(self.runtimes),
+            on_error=on_error or body.on_error or "stop",
+            timeout=body.timeout,
+            param_types={
+                name: entry.annotation
+                for name, entry in body.inputs.items()
+                if entry.annotation is not MISSING
+            },
+            result_type=None if returned is MISSING else returned,
+            location=body.location,
+        )
+
+    # --- fragments ----------------------------------------------------------------------------
+
+    def fragment(self, body: Body) -> Fragment:
+        made = self._fragments.get(id(body))
+        if made is None:
+            waits = waits_of(body)
+            feeds = feeds_of(waits)
+            nodes = [
+                self._node(node, waits[node.index], tuple(feeds[node.index])) for node in body.nodes
+            ]
+            self.types.result(body)
+            made = self._fragments[id(body)] = Fragment(
+                name=body.name,
+                params=tuple(
+                    ParamSpec(entry.name, entry.required, entry.default, entry.text)
+                    for entry in body.inputs.values()
+                ),
+                nodes=tuple(nodes),
+                result=bind(body.result),
+            )
+        return made
+
+    def _node(self, node: Node, waits: tuple[int, ...], feeds: tuple[int, ...]) -> PlanNode:
+        self.types.node(node)
+        args = [
+            Arg(argument.name, bind(argument.value), argument.each) for argument in node.arguments
+        ]
+        callee = node.callee
+        task: int | None = None
+        body: Fragment | None = None
+        if isinstance(callee, Graph):
+            body = self.fragment(cast("Graph[..., object]", callee).body({}))
+        else:
+            task = self._task(cast("Task[..., object] | ShellCommand", callee), node)
+            if isinstance(callee, Task) and callee.function.provided:
+                self._provide(node, cast("Task[..., object]", callee), task, args)
+        return PlanNode(
+            position=node.index,
+            name=node.name,
+            kind=node.kind,
+            args=tuple(args),
+            waits=waits,
+            feeds=feeds,
+            task=task,
+            body=body,
+            limit=node.limit,
+            where=self._place(node.where),
+        )
+
+    def _place(self, where: tuple[str, int]) -> str:
+        text = self._places.get(where)
+        if text is None:
+            text = self._places[where] = f"{where[0]}:{where[1]}" if where[0] else ""
+        return text
+
+    def _provide(
+        self, node: Node, callee: Task[..., object], position: int, args: list[Arg]
+    ) -> None:
+        """Add what the engine provides to the arguments that the call gives."""
+        given = {argument.name for argument in node.arguments}
+        spec = self.tasks[position]
+        check_provided(node, given, callee, spec, self.backends[spec.backend], self.provided)
+        args.extend(
+            Arg(parameter.name, FromProvided(parameter.provided))
+            for parameter in callee.function.provided
+            if parameter.name not in given
+        )
+
+    # --- tasks --------------------------------------------------------------------------------
+
+    def _task(self, callee: Task[..., object] | ShellCommand, node: Node) -> int:
+        """The position of the task with these options; made and checked when first met."""
+        what = callee if isinstance(callee, ShellCommand) else callee.function
+        # Options by identity first: hashing them for each of 100,000 calls would show.
+        quick = (id(what), callee.label, id(callee.options))
+        position = self._positions.get(quick)
+        if position is None:
+            work = callee.work if isinstance(callee, ShellCommand) else callee.function
+            slow = (work, callee.label, callee.options)
+            position = self._positions.get(slow)
+            if position is None:
+                position = self._add_task(callee, node.location)
+                self._positions[slow] = position
+            self._positions[quick] = position
+        return position
+
+    def _add_task(self, callee: Task[..., object] | ShellCommand, where: Location) -> int:
+        spec, runtime = (
+            _shell_task(callee, callee.options)
+            if isinstance(callee, ShellCommand)
+            else _python_task(callee.function, callee.label, callee.options, self.backend)
+        )
+        if not spec.backend:
+            spec = _with_backend(spec, default_backend(callee))
+        check_task(spec, callee, self.backends, where)
+        self.tasks.append(spec)
+        self.runtimes.append(runtime)
+        return len(self.tasks) - 1
+
+
+def _with_backend(spec: TaskSpec, backend: str) -> TaskSpec:
+    from msgspec.structs import replace
+
+    return replace(spec, backend=backend)
+
+
+def _python_task(
+    function: Function, label: str, options: TaskOptions, backend: str | None
+) -> tuple[TaskSpec, TaskRuntime]:
+    fn = function.fn
+    module = getattr(fn, "__module__", "") or ""
+    reference = reference_of(fn) or f"{module}:{getattr(fn, '__qualname__', label)}"
+    spec = TaskSpec(
+        name=label,
+        work=Call(reference, options.codec),
+        backend=backend or options.backend,
+        is_async=function.is_async,
+        source=source_hash(fn),
+        params=tuple(function.parameters),
+        **_common(options),
+    )
+    returned = function.returns
+    accepts = {name: hint for name, hint in function.hints.items() if name != "return"}
+    typed = returned is not MISSING
+    return spec, TaskRuntime(fn, accepts, returned if typed else None, typed)
+
+
+def _shell_task(command: ShellCommand, options: TaskOptions) -> tuple[TaskSpec, TaskRuntime]:
+    spec = TaskSpec(
+        name=command.label,
+        work=command.work,
+        backend=options.backend,
+        is_async=False,
+        params=command.work.inputs,
+        **_common(options),
+    )
+    return spec, TaskRuntime(None, {}, command.result_annotation, typed_return=True)
+
+
+def _common(options: TaskOptions) -> dict[str, object]:
+    return {
+        "retry": options.retry,
+        "timeout": options.timeout,
+        "node_timeout": options.node_timeout,
+        "pool": options.pool,
+        "resources": options.resources,
+        "options": thaw(options.extra),
+        "codec": options.codec,
+    }
+
+
+# --- bindings ---------------------------------------------------------------------------------
+
+
+def bind(value: Value) -> Binding:
+    """Where an argument's or a result's value comes from, as the plan says it."""
+    kind = type(value)
+    if kind is Ref:
+        ref = cast("Ref", value)
+        source = source_of(ref)
+        path = _steps(path_of(ref))
+        if isinstance(source, Node):
+            return FromNode(source.index, path)
+        return FromParam(cast("Input", source).name, path)
+    if kind is Gathered:
+        gathered = cast("Gathered", value)
+        return Gather(gathered.kind, tuple([bind(item) for item in gathered.items]), gathered.keys)
+    return Const(value)  # type: ignore[arg-type] # what is neither is a stored value
+
+
+def _steps(path: tuple[Projection, ...]) -> tuple[Step, ...]:
+    return tuple([Step(step.key, step.attribute) for step in path]) if path else ()
