@@ -238,6 +238,6 @@ def _checked(
         return cast("BackendConfig", build())
     except ValidationError as error:
         raise settings_error(error, model, where, given) from None
-    except ValueError as error:
+    except (ValueError, ConfigError) as error:
         message = f"{where}: {error}".removeprefix(": ")
         raise ConfigError(message) from error
