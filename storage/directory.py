@@ -53,7 +53,7 @@ class DirectoryCatalog:
     durable: bool = True
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps ".."
+        self.path = Path(path)
         self._limiter = anyio.CapacityLimiter(THREADS)
         self._open = ExitStack()
         self._blobs: Folder | None = None
@@ -126,6 +126,8 @@ class DirectoryCatalog:
             raise StoreError(message) from error
 
     def _enter(self) -> None:
+        # Once, here in the thread: the host may change its working folder later.
+        self.path = Path(os.path.abspath(self.path))  # noqa: PTH100 - keeps links
         make_folder(self.path)
         with ExitStack() as stack:
             root = stack.enter_context(open_root(self.path))

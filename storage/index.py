@@ -5,9 +5,9 @@ Rule of this room: pure functions over events and records.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from operator import attrgetter
-from typing import Final
+from typing import Final, Self
 
 from onready.engine.errors import StoreError
 from onready.engine.events import (
@@ -34,6 +34,31 @@ _STATUS: Final[dict[type, RunStatus]] = {
 }
 _KINDS: Final = frozenset(_STATUS)
 _seq: Final = attrgetter("seq")
+
+
+class Reading:
+    """The batches of a run, one after the other, until there is none.
+
+    No generator: one that is left half read would have to be closed, and trio warns of it.
+    """
+
+    __slots__ = ("_after", "_next")
+
+    def __init__(
+        self, following: Callable[[int], Awaitable[Sequence[AnyEvent]]], after: int
+    ) -> None:
+        self._next = following
+        self._after = max(after, 0)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sequence[AnyEvent]:
+        batch = await self._next(self._after)
+        if not batch:
+            raise StopAsyncIteration
+        self._after = batch[-1].seq
+        return batch
 
 
 def run_changes(events: Sequence[AnyEvent]) -> tuple[RunStatus | None, float | None]:

@@ -17,7 +17,7 @@ from blake3 import blake3
 from onready.engine.errors import RunLeaseHeld, StaleEpoch, StoreError
 from onready.engine.events import AnyEvent, RunStarted, RunStatus
 from onready.engine.spi import Access, Lease, RunFilter, RunRecord
-from onready.storage.index import BATCH, check_run, matches, run_changes
+from onready.storage.index import BATCH, Reading, check_run, matches, run_changes
 from onready.storage.names import check_digest, check_name, check_prefix
 from onready.storage.private import create_file, open_regular
 
@@ -74,14 +74,14 @@ class MemoryRunLog:
             raise StoreError(message)
         row.events.extend(events)
 
-    async def read(self, run: str, after: int = 0) -> AsyncIterator[Sequence[AnyEvent]]:
+    def read(self, run: str, after: int = 0) -> AsyncIterator[Sequence[AnyEvent]]:
         """See `RunLog`."""
-        row = self._runs.get(run)
-        position = max(after, 0)
-        while row is not None and position < len(row.events):
-            batch = row.events[position : position + BATCH]
-            position += len(batch)
-            yield batch
+
+        async def batch(position: int) -> Sequence[AnyEvent]:
+            row = self._runs.get(run)
+            return row.events[position : position + BATCH] if row is not None else ()
+
+        return Reading(batch, after)
 
     async def runs(self, query: RunFilter) -> Sequence[RunRecord]:
         """See `RunLog`."""

@@ -36,13 +36,15 @@ class LeaseClock:
     """Gives the moments by which leases are compared."""
 
     def __init__(self) -> None:
-        try:
-            self._boot = BOOT_ID.read_text(encoding="ascii").strip()
-        except OSError:
-            self._boot = ""
+        self._boot: str | None = None
 
     def __call__(self) -> Moment:
-        """The moment now."""
+        """The moment now. Called in the stores' threads: the first call reads a file."""
+        if self._boot is None:
+            try:
+                self._boot = BOOT_ID.read_text(encoding="ascii").strip()
+            except OSError:
+                self._boot = ""
         if not self._boot:
             return Moment("", 0.0, time.time())
         return Moment(self._boot, time.clock_gettime(time.CLOCK_BOOTTIME), time.time())

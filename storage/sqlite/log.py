@@ -5,7 +5,6 @@ Rule of this room: no SQL and no blocking call; requests go to the two threads.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +13,7 @@ from typing import Self, cast
 from onready.engine.errors import StoreError
 from onready.engine.events import AnyEvent
 from onready.engine.spi import Lease, RunFilter, RunRecord
-from onready.storage.index import check_run
+from onready.storage.index import Reading, check_run
 from onready.storage.sqlite.appends import Append
 from onready.storage.sqlite.clock import LeaseClock
 from onready.storage.sqlite.delivery import here
@@ -37,7 +36,7 @@ class SqliteRunLog:
     durable: bool = True
 
     def __init__(self, path: Path | str, *, busy_timeout: float = 30.0) -> None:
-        self.path = Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps ".."
+        self.path = Path(path)
         self._busy_timeout = busy_timeout
         self._clock = LeaseClock()
         self._writer: Servant | None = None
@@ -47,10 +46,11 @@ class SqliteRunLog:
         """Open or create the file; `StoreError` where it cannot serve."""
         delivery = here()
         writer = Writer(self.path, self._busy_timeout)
-        reader = Reader(self.path, self._busy_timeout)
         self._writer = Servant("onready-writer", delivery, writer.connect, writer.serve)
-        self._reader = Servant("onready-reader", delivery, reader.connect, reader.serve)
         await self._writer.start()
+        self.path = writer.path
+        reader = Reader(writer.path, self._busy_timeout)
+        self._reader = Servant("onready-reader", delivery, reader.connect, reader.serve)
         try:
             await self._reader.start()
         except BaseException:
@@ -77,16 +77,14 @@ class SqliteRunLog:
             check_run(run)
         await self._writing().ask(Append(run, epoch, events))
 
-    async def read(self, run: str, after: int = 0) -> AsyncIterator[Sequence[AnyEvent]]:
+    def read(self, run: str, after: int = 0) -> AsyncIterator[Sequence[AnyEvent]]:
         """See `RunLog`. Damage in the file is a `StoreError` that names the place."""
-        after = max(after, 0)
-        while True:
-            request = ReadEvents(run, after, self.path)
-            batch = cast("list[AnyEvent]", await self._reading().ask(request))
-            if not batch:
-                return
-            after = batch[-1].seq
-            yield batch
+
+        async def batch(position: int) -> Sequence[AnyEvent]:
+            request = ReadEvents(run, position, self.path)
+            return cast("list[AnyEvent]", await self._reading().ask(request))
+
+        return Reading(batch, after)
 
     async def runs(self, query: RunFilter) -> Sequence[RunRecord]:
         """See `RunLog`."""

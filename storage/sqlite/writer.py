@@ -6,6 +6,7 @@ written is the requests' affair.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
@@ -20,13 +21,15 @@ class Writer:
     """Owns the file's write connection. A request that is refused leaves the others alone."""
 
     def __init__(self, path: Path, busy_timeout: float) -> None:
-        self._path = path
+        self.path = path
         self._busy_timeout = busy_timeout
         self._identity = (0, 0)
 
     def connect(self) -> sqlite3.Connection:
         """Make the file and its schema where missing; `StoreError` where it cannot serve."""
-        path, timeout = self._path, self._busy_timeout
+        timeout = self._busy_timeout
+        # Once, here in the thread: the host may change its working folder later.
+        path = self.path = Path(os.path.abspath(self.path))  # noqa: PTH100 - keeps links
         try:
             schema.create(path)
             connection = schema.connect(path, timeout, writes=True)
@@ -64,10 +67,10 @@ class Writer:
     def _replaced(self) -> StoreError | None:
         # SQLite would go on writing to a file that was deleted, and nobody would ever read it.
         with suppress(OSError):
-            status = self._path.stat()
+            status = self.path.stat()
             if (status.st_dev, status.st_ino) == self._identity:
                 return None
-        return StoreError(f"run log {self._path}: the file was removed or replaced while open")
+        return StoreError(f"run log {self.path}: the file was removed or replaced while open")
 
     def _transact(
         self, connection: sqlite3.Connection, requests: list[Request]
@@ -86,5 +89,5 @@ class Writer:
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
-            return translate(error, self._path)
+            return translate(error, self.path)
         return None
