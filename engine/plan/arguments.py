@@ -1,0 +1,204 @@
+"""What one node instance was given, worked out of a run's inputs and the values in its log.
+
+For people who look at a run afterwards: the error block, `onready show`. The dispatcher has its
+own way (`dispatcher/flow.py`), which also fetches blobs.
+
+Rule of this room: pure look-ups, no I/O; a value that cannot be worked out without I/O or the
+user's classes is `UNKNOWN`, never an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, cast
+
+import msgspec
+
+from onready.engine.names import NodeKey
+from onready.engine.plan.model import (
+    Arg,
+    Binding,
+    Const,
+    Fragment,
+    FromNode,
+    FromParam,
+    Gather,
+    Plan,
+    PlanNode,
+    Step,
+)
+from onready.engine.values.stored import Compound, Encoded, Live, Stored
+
+
+class Unknown:
+    """A value that is not at hand."""
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN: Final = Unknown()
+Known = Stored | Unknown
+
+
+class Arguments:
+    """Answers for one run. `values` are those of the task nodes that succeeded, by key; `counts`
+    the numbers of items of the maps that opened.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        inputs: Mapping[str, Stored],
+        values: Mapping[NodeKey, Stored],
+        counts: Mapping[NodeKey, int],
+    ) -> None:
+        self._plan = plan
+        self._inputs = inputs
+        self._values = values
+        self._counts = counts
+
+    def of(self, key: NodeKey) -> tuple[dict[str, Known], frozenset[str]]:
+        """The arguments of the node at `key` by name, and which of them are its item's own.
+
+        Empty where the plan has no such node.
+        """
+        fragment = self._plan.root
+        scope: NodeKey | None = None
+        params = self._params(fragment, self._inputs)
+        chain = _chain(key)
+        for part in chain:
+            node = _named(fragment, part.name)
+            if node is None:
+                break
+            made = {
+                arg.name: self._argument(arg, fragment, scope, params, part) for arg in node.args
+            }
+            if part is chain[-1]:
+                return made, frozenset(arg.name for arg in node.args if arg.each)
+            if node.body is None:
+                break
+            params = self._params(node.body, made)
+            fragment, scope = node.body, part
+        return {}, frozenset()
+
+    def _params(self, fragment: Fragment, given: Mapping[str, Known]) -> dict[str, Known]:
+        values: dict[str, Known] = {param.name: param.default for param in fragment.params}
+        values.update(given)
+        return values
+
+    def _argument(
+        self,
+        arg: Arg,
+        fragment: Fragment,
+        scope: NodeKey | None,
+        params: Mapping[str, Known],
+        part: NodeKey,
+    ) -> Known:
+        value = self._resolve(arg.value, fragment, scope, params)
+        if arg.each and part.index is not None:
+            return _member(value, Step(part.index))
+        return value
+
+    def _resolve(
+        self,
+        binding: Binding,
+        fragment: Fragment,
+        scope: NodeKey | None,
+        params: Mapping[str, Known],
+    ) -> Known:
+        if isinstance(binding, Const):
+            return binding.value
+        if isinstance(binding, FromParam):
+            return _project(params.get(binding.name, UNKNOWN), binding.path)
+        if isinstance(binding, FromNode):
+            node = fragment.nodes[binding.node]
+            return _project(self._value(node, fragment, scope, params), binding.path)
+        if isinstance(binding, Gather):
+            items = [self._resolve(item, fragment, scope, params) for item in binding.items]
+            return _compound(binding.kind, items, binding.keys)
+        return UNKNOWN
+
+    def _value(
+        self,
+        node: PlanNode,
+        fragment: Fragment,
+        scope: NodeKey | None,
+        params: Mapping[str, Known],
+    ) -> Known:
+        """The value of a node of `fragment`, whose instance is `scope`."""
+        key = NodeKey(node.name, scope)
+        if node.kind == "map":
+            count = self._counts.get(key)
+            if count is None:
+                return UNKNOWN
+            items = [self._one(node, key.item(i), fragment, scope, params) for i in range(count)]
+            return _compound("list", items, ())
+        return self._one(node, key, fragment, scope, params)
+
+    def _one(
+        self,
+        node: PlanNode,
+        key: NodeKey,
+        fragment: Fragment,
+        scope: NodeKey | None,
+        params: Mapping[str, Known],
+    ) -> Known:
+        if node.body is None:
+            return self._values.get(key, UNKNOWN)
+        given = {arg.name: self._argument(arg, fragment, scope, params, key) for arg in node.args}
+        return self._resolve(node.body.result, node.body, key, self._params(node.body, given))
+
+
+def _chain(key: NodeKey) -> list[NodeKey]:
+    parts: list[NodeKey] = []
+    here: NodeKey | None = key
+    while here is not None:
+        parts.append(here)
+        here = here.parent
+    parts.reverse()
+    return parts
+
+
+def _named(fragment: Fragment, name: str) -> PlanNode | None:
+    return next((node for node in fragment.nodes if node.name == name), None)
+
+
+def _compound(
+    kind: Literal["list", "tuple", "dict"], items: list[Known], keys: tuple[str, ...]
+) -> Known:
+    if any(isinstance(item, Unknown) for item in items):
+        return UNKNOWN
+    return Compound(kind, tuple(cast("list[Stored]", items)), keys)
+
+
+def _project(value: Known, path: tuple[Step, ...]) -> Known:
+    for step in path:
+        value = _member(value, step)
+    return value
+
+
+def _member(value: Known, step: Step) -> Known:
+    """One item of a list, tuple or dict; UNKNOWN for what only the user's classes can tell."""
+    key = step.key
+    if isinstance(value, Compound):
+        if value.kind == "dict":
+            return value.items[value.keys.index(str(key))] if key in value.keys else UNKNOWN
+        return value.items[key] if isinstance(key, int) and key < len(value.items) else UNKNOWN
+    if isinstance(value, Live):
+        return UNKNOWN
+    if not isinstance(value, Encoded) or value.codec != "json" or value.data is None:
+        return UNKNOWN
+    return _json_member(value.data, key)
+
+
+def _json_member(data: bytes, key: str | int) -> Known:
+    try:
+        whole: object = msgspec.json.decode(data)
+        item: object = cast("dict[str | int, object]", whole)[key]
+    except (msgspec.DecodeError, LookupError, TypeError):
+        return UNKNOWN
+    if item is None or isinstance(item, bool | int | float | str):
+        return item
+    raw = msgspec.json.encode(item)
+    return Encoded("json", raw, None, len(raw))

@@ -1,0 +1,8 @@
+"""`python -m onready.cli`: the same as the command `onready`.
+
+Rule of this room: nothing else.
+"""
+
+from onready.cli import main
+
+main()

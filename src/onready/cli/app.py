@@ -1,0 +1,129 @@
+"""The application: which verbs there are, and what an error means for the exit code.
+
+Rule of this room: verbs are named here and imported when used.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Final, NamedTuple
+
+from cyclopts import App, CycloptsError
+from cyclopts.exceptions import UnknownCommandError
+
+from onready.cli.console import Console
+from onready.cli.exits import CANCELLED, OK, USAGE, Exit, code_of
+from onready.engine.errors import GraphError, InternalError, OnreadyError
+
+ABOUT: Final = """Run graphs of Python functions and programs, in parallel, in one event loop.
+
+TARGET is `file.py`, `file.py:graph`, `package.module:graph`, or the built-in `hello`.
+RUN is a run's id, the beginning of one, its name, or `last`.
+
+New here? `onready run hello`, then `onready init`."""
+
+
+HELP_FLAGS: Final = frozenset({"--help", "-h"})
+
+
+class Verb(NamedTuple):
+    """A verb: its module and function, and its line in the overview."""
+
+    target: str
+    help: str
+
+
+VERBS: Final[dict[str, Verb]] = {
+    "init": Verb("onready.cli.init:init", "Write a small example and a commented onready.toml."),
+    "run": Verb("onready.cli.run:run", "Run a graph; its parameters are flags."),
+    "plan": Verb("onready.cli.graphs:plan", "Check a graph and show what would run, and where."),
+    "list": Verb("onready.cli.graphs:list_graphs", "The graphs in a file or folder."),
+    "graph": Verb("onready.cli.graphs:graph", "Draw a graph."),
+    "runs": Verb("onready.cli.runs:runs", "The runs so far, newest first."),
+    "show": Verb("onready.cli.runs:show", "One run: its nodes, times and failures."),
+    "logs": Verb("onready.cli.logs:logs", "What nodes wrote to stdout and stderr."),
+    "events": Verb("onready.cli.events:events", "The events of a run."),
+    "config": Verb("onready.cli.settings:app", "The configuration, and where it comes from."),
+    "completion": Verb("onready.cli.completion:completion", "A completion script for your shell."),
+}
+
+
+def build_app() -> App:
+    """The application with all verbs, none of them imported."""
+    app = App(
+        name="onready",
+        help=ABOUT,
+        help_format="markdown",
+        version=f"onready {version('onready')}",
+        result_action="return_value",
+        default_parameter=None,
+    )
+    for name, verb in VERBS.items():
+        flags: dict[str, object] = {"help_flags": []} if name == "run" else {}
+        app.command(verb.target, name=name, help=verb.help, **flags)  # type: ignore[call-overload]
+    return app
+
+
+def run_app(words: Sequence[str]) -> int:
+    """Run one command; its exit code. Errors are said on stderr, once."""
+    console = Console()
+    try:
+        if words[:1] == ["run"] and _wants_help(words):
+            from onready.cli.run import run_help
+
+            return run_help([word for word in words[1:] if word not in HELP_FLAGS])
+        app = build_app()
+        result = app(words or ["--help"], exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        console.complain(usage_message(error, words))
+        return USAGE
+    except Exit as error:
+        if error.text:
+            console.complain(error.text)
+        return error.code
+    except OnreadyError as error:
+        console.complain(error_message(error, console))
+        return code_of(error)
+    except BrokenPipeError:
+        # Whoever read our output has enough, as `head` does: no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        return CANCELLED
+    return result if isinstance(result, int) else OK
+
+
+def _wants_help(words: Sequence[str]) -> bool:
+    """Whether help is asked for, in front of a `--`: what is behind it is the graph's."""
+    own = words[: words.index("--")] if "--" in words else words
+    return any(word in HELP_FLAGS for word in own)
+
+
+def usage_message(error: CycloptsError, words: Sequence[str]) -> str:
+    """What is wrong with the command line, and where to read how it is done."""
+    error.verbose = False
+    text = " ".join(str(error).split())
+    if isinstance(error, UnknownCommandError):
+        return f"onready: {text}"
+    verb = words[0] if words and words[0] in VERBS else ""
+    return f"onready{f' {verb}' if verb else ''}: {text}\n  see: onready {verb} --help".replace(
+        "  --help", " --help"
+    )
+
+
+def error_message(error: OnreadyError, console: Console) -> str:
+    """An error in words; for a fault in the user's own file, the user's own frames."""
+    head = console.err("error:", "red")
+    text = str(error)
+    if isinstance(error, GraphError) and error.__cause__ is not None:
+        from onready.cli.failure import user_frames
+
+        frames = "\n".join(f"    {line}" for line in user_frames(error.__cause__))
+        text = f"{text}\n{frames}" if frames else text
+    if isinstance(error, InternalError):
+        text += "\n  this is a fault of onready: please report it with the lines above"
+    return f"{head} {text}"

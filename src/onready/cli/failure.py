@@ -1,0 +1,171 @@
+"""The error block: each failed node once, with its cause, its inputs and what to do next.
+
+Rule of this room: a story in, lines out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from onready.cli.board import Attempted, Board
+from onready.cli.console import Console, terminal_width
+from onready.cli.history import Story
+from onready.cli.words import cut, some, times, took
+from onready.engine.errors import Failure, Frame
+from onready.engine.names import NodeKey
+from onready.engine.plan.arguments import Known, Unknown
+
+MOST_BLOCKS: Final = 5
+"""Failed nodes that are told in full; the others are counted."""
+LOG_LINES: Final = 8
+FRAMES: Final = 6
+VALUE_WIDTH: Final = 36
+
+
+def error_block(story: Story, run_name: str, console: Console, *, kept: bool = True) -> list[str]:
+    """The lines that tell how a run failed. `kept`: its log can still be read later."""
+    board = story.board
+    lines: list[str] = []
+    for number, (key, failure, tried) in enumerate(board.failures[:MOST_BLOCKS]):
+        title = f"run {run_name}" if number == 0 else ""
+        lines += _block(story, key, failure, tried, title, console)
+    if len(board.failures) > MOST_BLOCKS:
+        lines.append(f"  and {len(board.failures) - MOST_BLOCKS:,} more nodes failed")
+    if not board.failures:
+        reason = board.reason or "no node failed"
+        lines.append(_spread(console.err("x", "red") + f" {reason}", f"run {run_name}", 1))
+    outcome = _outcome(board)
+    if outcome:
+        lines.append(f"  {outcome}")
+    if kept:
+        lines.append(f"  {console.err('next:', 'bold')} {_next(board)}")
+    return lines
+
+
+def _block(
+    story: Story, key: NodeKey, failure: Failure, tried: Attempted, title: str, console: Console
+) -> list[str]:
+    arguments, own = story.arguments(key)
+    shown = [f"{name}={_value(arguments[name])}" for name in arguments if name in own]
+    parts = [
+        f"{console.err('x', 'red')} {console.err(str(key), 'bold')}",
+        *shown,
+        _how(failure, tried),
+    ]
+    lines = [_spread("  ".join(parts), title, 2)]
+    lines += [f"  {line}" for line in _cause(failure)]
+    lines += [f"    {line}" for line in frame_lines(failure.frames)]
+    if failure.log and not failure.frames:
+        lines += [f"    | {cut(line, 200)}" for line in failure.log[-LOG_LINES:]]
+    if arguments:
+        inputs = "  ".join(f"{name}={_value(value)}" for name, value in arguments.items())
+        lines.append(f"  inputs  {cut(inputs, 240)}")
+    return lines
+
+
+def _spread(left: str, right: str, painted: int) -> str:
+    """`right` at the terminal's right edge, or two blanks behind `left` where it is narrow."""
+    if not right:
+        return left
+    visible = len(left) - (painted * 8 if "\x1b[" in left else 0)
+    room = min(terminal_width(), 100) - visible - len(right)
+    return f"{left}{' ' * max(room, 2)}{right}"
+
+
+def _how(failure: Failure, tried: Attempted) -> str:
+    word = "lost" if failure.kind == "lost" else "failed"
+    attempts = f" after {tried.attempt} attempts" if tried.attempt > 1 else ""
+    details = [tried.backend] if tried.backend else []
+    if tried.first is not None and tried.ended is not None:
+        details.append(took(tried.ended - tried.first))
+    return f"{word}{attempts} ({', '.join(details)})" if details else f"{word}{attempts}"
+
+
+def _cause(failure: Failure) -> list[str]:
+    lines = str(failure).splitlines() or [failure.kind]
+    if failure.kind not in {"error", "config"} and failure.kind not in lines[0].lower():
+        lines[0] = f"{failure.kind}: {lines[0]}"
+    if failure.reason and failure.reason not in "\n".join(lines):
+        lines.append(f"({cut(failure.reason, 200)})")
+    return lines
+
+
+def frame_lines(frames: Sequence[Frame]) -> Iterator[str]:
+    """Frames as `pipeline.py:13 in train     raise ValueError(...)`, aligned; long stacks cut."""
+    shown = list(frames)
+    if len(shown) > FRAMES:
+        shown = [*shown[:1], *shown[-(FRAMES - 1) :]]
+    places = [f"{_short_path(frame.file)}:{frame.line} in {frame.function}" for frame in shown]
+    width = max((len(place) for place in places), default=0)
+    for place, frame in zip(places, shown, strict=True):
+        yield f"{place.ljust(width)}     {frame.code}".rstrip()
+
+
+def user_frames(error: BaseException) -> list[str]:
+    """The lines of the user's own frames in an exception."""
+    from onready.engine.failure import user_frames as frames_of
+
+    return list(frame_lines(frames_of(error.__traceback__)))
+
+
+def _short_path(file: str) -> str:
+    try:
+        inside = Path(file).relative_to(Path.cwd())
+    except (ValueError, OSError):
+        return file.replace(os.path.expanduser("~"), "~", 1)  # noqa: PTH111 - a prefix of text
+    return str(inside)
+
+
+def _value(value: Known) -> str:
+    if isinstance(value, Unknown):
+        return "..."
+    from onready.engine.values import summarise
+
+    return summarise(value, VALUE_WIDTH)
+
+
+def _outcome(board: Board) -> str:
+    """What did not run, and what was done and is kept."""
+    skipped = [f"{key} ({reason})" if reason else str(key) for key, reason in board.skipped]
+    kept: list[str] = []
+    for row in board.rows.values():
+        good = row.counts.get("succeeded", 0) + row.counts.get("cached", 0)
+        if not good:
+            continue
+        if not row.many:
+            kept.append(row.name)
+        elif good <= len(row.kept):
+            kept += [str(key) for key in row.kept]
+        else:
+            kept.append(f"{row.name} {times(good)}")
+    parts = []
+    if skipped:
+        parts.append(f"not run: {some(skipped)}")
+    if kept:
+        parts.append(f"kept: {some(kept)}")
+    return "; ".join(parts)
+
+
+def _next(board: Board) -> str:
+    failed = [key for key, _, _ in board.failures]
+    logged = next((key for key in failed if _has_log(board, key)), None)
+    steps = ["onready show last"]
+    if logged is not None:
+        steps.insert(0, f"onready logs last {logged}")
+    return " | ".join(steps)
+
+
+def _has_log(board: Board, key: NodeKey) -> bool:
+    return any(node == key for node, _ in board.logged)
+
+
+def failure_json(failure: Failure) -> dict[str, object]:
+    """A failure for programs: the fields of `Failure` by name."""
+    fields = msgspec.structs.asdict(failure)
+    fields["frames"] = [msgspec.structs.asdict(frame) for frame in failure.frames]
+    return {name: value for name, value in fields.items() if name != "bases"}

@@ -1,0 +1,79 @@
+"""A finished or running run, read back from its log for people to look at.
+
+Rule of this room: reads through the engine, folds with the board; prints nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from onready.cli.board import Board
+from onready.engine.errors import RunNotFound
+from onready.engine.events import AnyEvent, NodeCached, NodeSucceeded, RunStarted, ScopeOpened
+from onready.engine.names import NodeKey
+from onready.engine.plan.arguments import Arguments, Known
+from onready.engine.plan.model import Plan
+from onready.engine.values.stored import Stored
+
+if TYPE_CHECKING:
+    from onready import Engine
+    from onready.engine.spi import RunRecord
+
+
+@dataclass(slots=True)
+class Story:
+    """All that the events of one run say: rows, values, sizes of maps."""
+
+    run: str
+    board: Board
+    plan: Plan | None
+    values: dict[NodeKey, Stored] = field(default_factory=dict)
+    counts: dict[NodeKey, int] = field(default_factory=dict)
+    inputs: dict[str, Stored] = field(default_factory=dict)
+
+    def apply(self, event: AnyEvent) -> None:
+        """Take one event into account."""
+        self.board.apply(event)
+        if isinstance(event, NodeSucceeded | NodeCached):
+            self.values[event.node] = event.value
+        elif isinstance(event, ScopeOpened) and event.count is not None:
+            self.counts[event.node] = event.count
+        elif isinstance(event, RunStarted):
+            self.inputs = event.inputs
+
+    def arguments(self, key: NodeKey) -> tuple[dict[str, Known], frozenset[str]]:
+        """What the node at `key` was given, and which arguments are its map item's own."""
+        if self.plan is None:
+            return {}, frozenset()
+        return Arguments(self.plan, self.inputs, self.values, self.counts).of(key)
+
+
+async def read_story(engine: Engine, run: str, plan: Plan | None = None) -> Story:
+    """The story of `run`; its plan comes from the catalog where it is not given."""
+    story: Story | None = None
+    async for event in engine.history(run):
+        if story is None:
+            if plan is None and isinstance(event, RunStarted):
+                plan = await stored_plan(engine, event.fingerprint)
+            story = Story(run, Board(plan), plan)
+        story.apply(event)
+    if story is None:
+        message = f"run {run} has no events yet"
+        raise RunNotFound(message)
+    return story
+
+
+async def stored_plan(engine: Engine, fingerprint: str) -> Plan | None:
+    """The plan that a run was started with, or None where the catalog does not have it."""
+    from onready.engine.plan.dump import load_plan
+
+    try:
+        return load_plan(await engine.catalog.read(f"plans/{fingerprint}.json"))
+    except KeyError:
+        return None
+
+
+async def find_run(engine: Engine, text: str) -> RunRecord:
+    """The run that `text` means: an id, the beginning of one, a name, or `last`."""
+    return await engine.find(text)

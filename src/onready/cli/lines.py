@@ -1,0 +1,83 @@
+"""The lines of a run: one per node, a map being one line with a count.
+
+Rule of this room: rows of the board in, text out.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from onready.cli.board import Board, Row
+from onready.cli.words import STATUS_STYLE, Style, counted, cut, times, took
+
+MARKS: Final = {
+    "failed": "x",
+    "lost": "x",
+    "cancelled": "-",
+    "skipped": "-",
+    "running": ">",
+    "waiting": " ",
+}
+NAME_WIDTH: Final = 44
+
+
+def mark_of(row: Row, tick: str) -> tuple[str, Style]:
+    """The sign before a row and its colour."""
+    status = row.status
+    return MARKS.get(status, tick), STATUS_STYLE[status]
+
+
+def label(row: Row) -> str:
+    """Name and number of instances: `greet x6`."""
+    if not row.many:
+        return row.name
+    total = row.total if row.total is not None else row.done
+    return f"{row.name} {times(total)}"
+
+
+def width_of(board: Board) -> int:
+    """Room that the names need, the counts of maps included."""
+    return min(max((len(label(row)) for row in board.rows.values()), default=0) + 1, NAME_WIDTH)
+
+
+def detail(row: Row) -> str:
+    """What else there is to say of a row that has ended."""
+    parts: list[str] = []
+    bad = {word: count for word, count in row.counts.items() if word != "succeeded"}
+    if row.many:
+        if bad:
+            parts.extend(f"{count:,} {word}" for word, count in row.counts.items())
+        open_rows = (row.total or 0) - row.done
+        if bad and open_rows > 0:
+            parts.append(f"{open_rows:,} not started")
+    else:
+        parts.extend(bad)
+        if not row.done and row.status == "waiting":
+            parts.append("not started")
+    text = ", ".join(parts)
+    if row.reason and (row.counts.get("skipped") or row.counts.get("cancelled")):
+        text = f"{text} ({cut(row.reason, 60)})" if text else cut(row.reason, 60)
+    if row.retries:
+        text = f"{text}, {_retries(row)}" if text else _retries(row)
+    return text
+
+
+def _retries(row: Row) -> str:
+    return "1 retry" if row.retries == 1 else f"{row.retries:,} retries"
+
+
+def duration(row: Row) -> str:
+    """Wall time of a row, nothing where it never ran."""
+    ran = row.began is not None and row.took is not None
+    return took(row.took or 0.0) if ran else ""
+
+
+def summary(board: Board) -> str:
+    """The last line of a run that succeeded: how long, how many, how parallel."""
+    elapsed = (board.ended or board.last) - board.began
+    parts = [f"{counted(board.done, 'node')} in {took(elapsed)}"]
+    if board.busy > elapsed * 1.2:
+        parts.append(f"{took(board.busy)} of work")
+    if cached := board.count("cached"):
+        parts.append(f"{cached:,} from the cache")
+    return ", ".join(parts)

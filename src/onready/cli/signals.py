@@ -1,0 +1,95 @@
+"""Ctrl-C and SIGTERM: once is a graceful cancel, twice kills.
+
+Signal handlers are Python's own and not the loop's, so that they work while a node blocks the
+loop.
+
+Rule of this room: says what it will do and asks for it; how a run is cancelled is the engine's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Final, Self
+
+from onready.cli.exits import CANCELLED, TERMINATED
+
+HARD_EXIT: Final = 5.0
+"""Seconds that a kill may take before the process goes away with all of its children."""
+
+
+class Interrupts:
+    """Watches SIGINT and SIGTERM while a run is driven.
+
+    `first` and `second` are called in the loop at the first and the second signal. A third
+    signal, or `HARD_EXIT` seconds after the second, ends the process and its children at once.
+    """
+
+    def __init__(self, first: Callable[[], None], second: Callable[[], None]) -> None:
+        self._first = first
+        self._second = second
+        self._count = 0
+        self._code = CANCELLED
+        self._loop = asyncio.get_running_loop()
+        self._before: dict[int, object] = {}
+        self._timer: threading.Timer | None = None
+
+    @property
+    def happened(self) -> bool:
+        """Whether a signal came."""
+        return self._count > 0
+
+    @property
+    def code(self) -> int:
+        """The exit code of a run that was cancelled: 143 where SIGTERM was first, else 130."""
+        return self._code
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type] # what signal() itself gave
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._count += 1
+        if self._count == 1:
+            if number == signal.SIGTERM:
+                self._code = TERMINATED
+            self._loop.call_soon_threadsafe(self._first)
+        elif self._count == 2:
+            self._loop.call_soon_threadsafe(self._second)
+            self._timer = threading.Timer(HARD_EXIT, self._leave)
+            self._timer.daemon = True
+            self._timer.start()
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        kill_children()
+        os._exit(self._code)
+
+
+def kill_children() -> None:
+    """SIGKILL to every process below this one."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.kill()
+        except psutil.Error:
+            continue
