@@ -67,7 +67,7 @@ def arity(annotation: object) -> int | None:
     return None
 
 
-class NoSuchPart(Exception):  # noqa: N818 - caught at once, never seen by users
+class NoSuchPart(Exception):
     """The annotation shows that the value has no such part; the text says what it has."""
 
 

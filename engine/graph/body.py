@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from onready.engine.graph.annotations import NoSuchPart, arity, part
 from onready.engine.graph.functions import MISSING
-from onready.engine.graph.refs import Projection, Ref
+from onready.engine.graph.refs import Projection, Ref, Source
 from onready.engine.names import Location
 from onready.engine.options import OnError
 from onready.engine.values.stored import Stored
@@ -44,7 +44,7 @@ class Argument:
 
     __slots__ = ("each", "name", "value")
 
-    def __init__(self, name: str, value: Value, each: bool = False) -> None:  # noqa: FBT002
+    def __init__(self, name: str, value: Value, each: bool = False) -> None:
         self.name = name
         self.value = value
         self.each = each
@@ -64,7 +64,7 @@ class Callee(Protocol):
         ...
 
 
-class Node:
+class Node(Source):
     """One call in a body: a Source of refs."""
 
     __slots__ = ("after", "arguments", "body", "callee", "index", "kind", "limit", "name", "where")
@@ -111,7 +111,7 @@ class Node:
 
 
 @dataclass(slots=True, eq=False)
-class Input:
+class Input(Source):
     """A parameter of a body: a Source of refs."""
 
     body: Body

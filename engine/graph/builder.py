@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from onready.engine.graph.body import Body, Input
-from onready.engine.graph.codes import did_you_mean, refuse
+from onready.engine.graph.codes import Code, did_you_mean
 from onready.engine.graph.constants import store
 from onready.engine.graph.definition import Bound, Definition
 from onready.engine.graph.function import ON_ERROR
 from onready.engine.graph.functions import MISSING, annotation_text
 from onready.engine.graph.locate import here
 from onready.engine.graph.recorder import Recorder, input_ref
-from onready.engine.graph.refs import Ref
+from onready.engine.graph.refs import Ref, entries_of
 from onready.engine.graph.settings import seconds
 from onready.engine.graph.shell import record_shell
 from onready.engine.names import is_name
@@ -39,17 +39,20 @@ class GraphBuilder:
         self, name: str = "graph", *, on_error: OnError | None = None, timeout: float | None = None
     ) -> None:
         if not is_name(name):
-            raise refuse("G021", f"{name!r} cannot name a graph", here())
+            message = f"{name!r} cannot name a graph"
+            raise Code.G021.error(message, here())
         if on_error is not None and on_error not in ON_ERROR:
             cure = f"Give one of {', '.join(ON_ERROR)}."
-            raise refuse("G041", f"on_error={on_error!r} cannot be", here(), cure)
+            message = f"on_error={on_error!r} cannot be"
+            raise Code.G041.error(message, here(), cure)
         self._body = Body(name, here(), on_error, seconds("timeout", timeout))
         self._recorder = Recorder(self._body)
         self._built = False
 
     def _open(self) -> Recorder:
         if self._built:
-            raise refuse("G045", f"the graph {self._body.name} is built already", here())
+            message = f"the graph {self._body.name} is built already"
+            raise Code.G045.error(message, here())
         return self._recorder
 
     @overload
@@ -70,12 +73,10 @@ class GraphBuilder:
     ) -> R: ...
     def add(
         self,
-        what: Definition[..., object],
+        what: Any,
         /,
-        *args: object,
-        name: str = "",
-        after: Sequence[object] = (),
-        **kwargs: object,
+        *args: Any,
+        **kwargs: Any,
     ) -> object:
         """Add a call of a task or a graph; what it gives stands for its value.
 
@@ -83,7 +84,7 @@ class GraphBuilder:
         later ones), that must end well first. A task whose own parameter is called `name` or
         `after` takes it by position. GraphError.
         """
-        return self._call(what, args, kwargs, name, after, mapped=False)
+        return self._call(what, args, kwargs, mapped=False)
 
     @overload
     def map(self, what: Definition[P, R], /, *args: P.args, **kwargs: P.kwargs) -> list[R]: ...
@@ -103,40 +104,37 @@ class GraphBuilder:
     ) -> list[R]: ...
     def map(
         self,
-        what: Definition[..., object],
+        what: Any,
         /,
-        *args: object,
-        name: str = "",
-        after: Sequence[object] = (),
-        **kwargs: object,
+        *args: Any,
+        **kwargs: Any,
     ) -> object:
         """Add a map: one call per item of its `each(...)` arguments; else as `add`."""
-        return self._call(what, args, kwargs, name, after, mapped=True)
+        return self._call(what, args, kwargs, mapped=True)
 
     def _call(
         self,
-        what: Definition[..., object],
+        what: object,
         args: tuple[object, ...],
         kwargs: dict[str, object],
-        name: str,
-        after: Sequence[object],
         *,
         mapped: bool,
     ) -> Ref:
         recorder = self._open()
+        name = str(kwargs.pop("name", ""))
+        after = entries_of(kwargs.pop("after", ()))
         if not isinstance(what, Definition):
             message = f"{what!r:.60} is neither a task nor a graph"
-            raise refuse("G040", message, here(), "Decorate the function with @task or @graph.")
-        if isinstance(after, str | Ref):
-            after = (after,)
-        return what.record(recorder, args, kwargs, "map" if mapped else what.kind, name, after)
+            raise Code.G040.error(message, here(), "Decorate the function with @task or @graph.")
+        called = cast("Definition[..., object]", what)
+        return called.record(recorder, args, kwargs, "map" if mapped else called.kind, name, after)
 
     def shell(
         self,
         command: str | Sequence[object],
         *,
         inputs: Mapping[str, object] | None = None,
-        outputs: str | Sequence[str] = (),
+        outputs: str | Sequence[str] | None = None,
         environment: Mapping[str, str] | None = None,
         name: str = "",
         after: Sequence[object] = (),
@@ -144,8 +142,6 @@ class GraphBuilder:
     ) -> Any:
         """Add a program: see `shell`. `after` takes names of nodes too."""
         recorder = self._open()
-        if isinstance(after, str):
-            after = (after,)
         given = {key: value for key, value in options.items() if value is not None}
         return record_shell(recorder, command, inputs, outputs, environment, name, after, given)
 
@@ -161,9 +157,10 @@ class GraphBuilder:
         body = self._open().body
         if not name.isidentifier():
             message = f"{name!r} cannot name an input"
-            raise refuse("G021", message, here(), "Use a name that a Python parameter can have.")
+            raise Code.G021.error(message, here(), "Use a name that a Python parameter can have.")
         if name in body.inputs:
-            raise refuse("G020", f"the graph has an input {name!r} already", here())
+            message = f"the graph has an input {name!r} already"
+            raise Code.G020.error(message, here())
         entry = Input(body, name, kind, annotation_text(kind))
         if default is not MISSING:
             entry.required = False
@@ -188,7 +185,7 @@ class GraphBuilder:
         for name in given:
             if name not in body.inputs:
                 message = f"the graph {body.name} has no input {name!r}"
-                raise refuse("G003", message, here(), did_you_mean(name, body.inputs))
+                raise Code.G003.error(message, here(), did_you_mean(name, body.inputs))
         self._built = True
         made: Bound[object] = Bound(body, given)
         made.location = here()

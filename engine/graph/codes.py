@@ -3,136 +3,150 @@
 The table is data: the docs' page is made of it, and a test holds that each code has a test.
 Codes are stable: one is never given another meaning.
 
-Rule of this room: the table and the one function that makes an error of it.
+Rule of this room: the table, and how an error is made of it.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from enum import Enum
+from typing import Final
 
 from onready.engine.errors import GraphError
 from onready.engine.names import Location
 
 
-class Code(NamedTuple):
-    """One code: what is wrong, and what to do about it."""
+class Code(Enum):
+    """A code of the table; its value is (what is wrong, what to do about it)."""
 
-    meaning: str
-    cure: str
-
-
-CODES: Final[dict[str, Code]] = {
     # --- calls -----------------------------------------------------------------------------
-    "G001": Code(
+    G001 = (
         "A task, a graph or `shell` was called outside a graph.",
-        "Call it inside a @graph function; run it alone with engine.run(name.bind(...)); or call "
-        "the plain function: name.fn(...).",
-    ),
-    "G002": Code("A call leaves out an input that has no default.", "Give the input."),
-    "G003": Code(
-        "A call gives an input that the function does not have.", "Use one of its parameters."
-    ),
-    "G004": Code(
+        (
+            "Call it inside a @graph function; run it alone with engine.run(name.bind(...)); or "
+            "call the plain function: name.fn(...)."
+        ),
+    )
+    G002 = ("A call leaves out an input that has no default.", "Give the input.")
+    G003 = ("A call gives an input that the function does not have.", "Use one of its parameters.")
+    G004 = (
         "A call gives an input twice, or more positional arguments than there are parameters.",
         "Give each input once.",
-    ),
-    "G005": Code(
+    )
+    G005 = (
         "A value does not fit the annotation of where it goes.",
         "Change the annotation or the value.",
-    ),
-    "G006": Code(
+    )
+    G006 = (
         "A call inside a graph function leads back to the same graph.",
         "Take the recursion into one task: a graph's shape is fixed before it runs.",
-    ),
+    )
     # --- refs ------------------------------------------------------------------------------
-    "G010": Code(
+    G010 = (
         "A value that is not there yet was used as a truth value, as in `if ref`.",
         "Decide inside a task: it sees the value.",
-    ),
-    "G011": Code(
+    )
+    G011 = (
         "len() of a value that is not there yet.",
         "Take the length inside a task: it sees the value.",
-    ),
-    "G012": Code(
+    )
+    G012 = (
         "A loop or an unpacking over a value whose number of items is not known yet.",
-        "Start one node per item with .map(each(ref)); to unpack, annotate the return type with "
-        "the number of items, as tuple[int, str].",
-    ),
-    "G013": Code(
+        (
+            "Start one node per item with .map(each(ref)); to unpack, annotate the return type "
+            "with the number of items, as tuple[int, str]."
+        ),
+    )
+    G013 = (
         "A value that is not there yet was compared, computed with, printed, called or changed.",
-        "Do it inside a task: it sees the value. In a graph, refs are only passed on, or taken "
-        'apart with ref["key"], ref[0] and ref.attribute.',
-    ),
-    "G014": Code("A ref of another graph.", "Pass the value into this graph as an argument."),
-    "G015": Code(
+        (
+            "Do it inside a task: it sees the value. In a graph, refs are only passed on, or taken "
+            'apart with ref["key"], ref[0] and ref.attribute.'
+        ),
+    )
+    G014 = ("A ref of another graph.", "Pass the value into this graph as an argument.")
+    G015 = (
         "A ref in a place where the engine cannot fill it in: in a set, an object, a dict's key.",
         "Put refs in arguments, or in lists, tuples and dicts with text keys as arguments.",
-    ),
+    )
     # --- names and edges -------------------------------------------------------------------
-    "G020": Code("Two nodes of one graph have the same explicit name.", "Give them two names."),
-    "G021": Code(
+    G020 = ("Two nodes of one graph have the same explicit name.", "Give them two names.")
+    G021 = (
         "A name that breaks the grammar of names.",
         "Begin with a letter or `_`; go on with letters, digits, `_`, `.` and `-`; at most 128.",
-    ),
-    "G022": Code(
+    )
+    G022 = (
         "`after=` holds something that is no node of this graph.",
         "Give the results of calls in this graph; a GraphBuilder takes names of nodes too.",
-    ),
-    "G023": Code("The nodes of a graph wait for each other in a circle.", "Take one edge away."),
+    )
+    G023 = ("The nodes of a graph wait for each other in a circle.", "Take one edge away.")
     # --- maps ------------------------------------------------------------------------------
-    "G030": Code("each() outside an argument of .map().", "Write name.map(each(values))."),
-    "G031": Code("A .map() without each().", "Wrap what to iterate over: name.map(each(values))."),
-    "G032": Code(
+    G030 = ("each() outside an argument of .map().", "Write name.map(each(values)).")
+    G031 = ("A .map() without each().", "Wrap what to iterate over: name.map(each(values)).")
+    G032 = (
         "each() of something that is no sequence of items.",
         "Give a list, a tuple, another iterable with an order, or a ref to a list.",
-    ),
+    )
     # --- definitions -----------------------------------------------------------------------
-    "G040": Code(
-        "The decorated function cannot be a task or a graph: *args, a generator, an async graph, "
-        "or not a function.",
+    G040 = (
+        (
+            "The decorated function cannot be a task or a graph: *args, a generator, an async "
+            "graph, or not a function."
+        ),
         "Write a function with named parameters.",
-    ),
-    "G041": Code("An option has a value that it cannot have.", "Correct the value."),
-    "G042": Code(
+    )
+    G041 = ("An option has a value that it cannot have.", "Correct the value.")
+    G042 = (
         "Provided(...) is used in a way that it cannot work.",
         'Write Provided("name") or Provided(NodeContext) as the default of a task\'s parameter.',
-    ),
-    "G043": Code(
+    )
+    G043 = (
         "The command of a shell node is wrong.",
         "Write a list of arguments, or one text that splits as a shell's words.",
-    ),
-    "G044": Code(
+    )
+    G044 = (
         "An input of a shell node is pasted into program text.",
-        'Use the environment variable in the script: "$ONREADY_INPUT_NAME"; or a positional '
-        'argument: ["sh", "-c", \'echo "$1"\', "sh", "{name}"].',
-    ),
-    "G045": Code(
-        "A GraphBuilder was changed after build().", "Add everything first, then build once."
-    ),
+        (
+            'Use the environment variable in the script: "$ONREADY_INPUT_NAME"; or a positional '
+            'argument: ["sh", "-c", \'echo "$1"\', "sh", "{name}"].'
+        ),
+    )
+    G045 = ("A GraphBuilder was changed after build().", "Add everything first, then build once.")
     # --- backends --------------------------------------------------------------------------
-    "G050": Code("There is no backend of that name.", "Use one of the configured backends."),
-    "G051": Code("The backend cannot do what the node needs.", "Choose another backend."),
-    "G052": Code(
+    G050 = ("There is no backend of that name.", "Use one of the configured backends.")
+    G051 = ("The backend cannot do what the node needs.", "Choose another backend.")
+    G052 = (
         "A function that another process cannot import runs on an out-of-process backend.",
         "Define the function at the top level of a module or a file.",
-    ),
-    "G053": Code(
+    )
+    G053 = (
         "A live object is provided to a node on an out-of-process backend.",
         "Run the node on an in-process backend (inline, thread), or open the object in the task.",
-    ),
-    "G054": Code(
+    )
+    G054 = (
         "A task wants a provided object that nobody provides.",
         "Give it: Engine(provided={name: object}), or per run.",
-    ),
-    "G055": Code("The backend has no option of that name.", "Use one of the backend's options."),
-}
+    )
+    G055 = ("The backend has no option of that name.", "Use one of the backend's options.")
+
+    @property
+    def meaning(self) -> str:
+        """What is wrong."""
+        return self.value[0]
+
+    @property
+    def cure(self) -> str:
+        """What to do about it."""
+        return self.value[1]
+
+    def error(self, message: str, location: Location | None, suggestion: str = "") -> GraphError:
+        """The error; without a suggestion of its own it carries the table's cure."""
+        return GraphError(self.name, message, location, suggestion or self.cure)
 
 
-def refuse(code: str, message: str, location: Location | None, suggestion: str = "") -> GraphError:
-    """The error for `code`; without a suggestion of its own it carries the table's cure."""
-    return GraphError(code, message, location, suggestion or CODES[code].cure)
+CODES: Final = {code.name: code for code in Code}
+"""The table by the text of the code, in its order."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

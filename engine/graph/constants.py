@@ -9,10 +9,10 @@ Rule of this room: the values package is imported only when a value needs it.
 from __future__ import annotations
 
 import dataclasses
-from typing import Final
+from typing import Final, cast
 
 from onready.engine.errors import NoCodec, ValueMismatch
-from onready.engine.graph.codes import refuse
+from onready.engine.graph.codes import Code
 from onready.engine.graph.functions import MISSING
 from onready.engine.graph.locate import here
 from onready.engine.graph.markers import Each
@@ -20,6 +20,7 @@ from onready.engine.graph.refs import Ref, describe
 from onready.engine.values.stored import Live, Stored
 
 _SHORT_TEXT: Final = 1024
+_OWN_FORM: Final = frozenset({bool, float, type(None)})
 _INT_LIMIT: Final = 2**63
 _LEAVES: Final = frozenset({int, float, bool, str, bytes, type(None)})
 
@@ -35,13 +36,14 @@ def holds_ref(value: object) -> bool:
     if kind is Ref:
         return True
     if kind is Each:
-        raise refuse("G030", "each() is not a direct argument of .map()", here())
+        message = "each() is not a direct argument of .map()"
+        raise Code.G030.error(message, here())
     if isinstance(value, list | tuple):
-        return any([holds_ref(item) for item in value])
+        return any(holds_ref(item) for item in value)
     if isinstance(value, dict):
         for key in value:
             _refuse_if_ref(key, "a dict's key")
-        return any([holds_ref(item) for item in value.values()])
+        return any(holds_ref(item) for item in value.values())
     if isinstance(value, set | frozenset):
         for item in value:
             _refuse_if_ref(item, "a set")
@@ -53,7 +55,8 @@ def holds_ref(value: object) -> bool:
 
 def _refuse_if_ref(value: object, place: str) -> None:
     if type(value) is Ref:
-        raise refuse("G015", f"{describe(value)} is inside {place}", here())
+        message = f"{describe(value)} is inside {place}"
+        raise Code.G015.error(message, here())
 
 
 def store(value: object, annotation: object, target: str) -> Stored:
@@ -61,15 +64,14 @@ def store(value: object, annotation: object, target: str) -> Stored:
 
     What no codec handles is kept live: engines with a durable store refuse it when they run.
     """
+    # Most constants are scalars that are their own stored form.
     if annotation is MISSING or annotation is type(value):
-        kind = type(value)
-        if kind is int:
-            if -_INT_LIMIT <= value < _INT_LIMIT:  # type: ignore[operator] # its type is known
-                return value  # type: ignore[return-value] # as above
-        elif kind is float or kind is bool or value is None:
-            return value  # type: ignore[return-value] # as above
-        elif kind is str and len(value) <= _SHORT_TEXT:  # type: ignore[arg-type] # as above
-            return value  # type: ignore[return-value] # as above
+        if type(value) in _OWN_FORM:
+            return cast("Stored", value)
+        if type(value) is int and -_INT_LIMIT <= value < _INT_LIMIT:
+            return value
+        if type(value) is str and len(value) <= _SHORT_TEXT and value.isascii():
+            return value
     return _encode(value, annotation, target)
 
 
@@ -81,6 +83,6 @@ def _encode(value: object, annotation: object, target: str) -> Stored:
         return value_type.encode(value)
     except ValueMismatch as error:
         message = f"{target} cannot take {value!r:.80}: {error}"
-        raise refuse("G005", message, here()) from error
+        raise Code.G005.error(message, here()) from error
     except NoCodec:
         return Live(value)

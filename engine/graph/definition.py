@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Generic, ParamSpec, Self, TypeVar, cast
 
 from onready.engine.graph.body import Body, CallKind
-from onready.engine.graph.codes import refuse
+from onready.engine.graph.codes import Code
 from onready.engine.graph.functions import Function
 from onready.engine.graph.locate import here
 from onready.engine.graph.recorder import Recorder, recording
-from onready.engine.graph.refs import Ref
+from onready.engine.graph.refs import Ref, entries_of
 from onready.engine.graph.settings import limit_of
 from onready.engine.names import Location, is_name
 
@@ -66,7 +66,8 @@ class Definition(Generic[P, R]):
         self.label = name or function.label
         if not is_name(self.label):
             place = here() if name else function.location
-            raise refuse("G021", f"{self.label!r} cannot name a {self._word}", place)
+            message = f"{self.label!r} cannot name a {self._word}"
+            raise Code.G021.error(message, place)
         self.node_name = ""
         self.after: tuple[object, ...] = ()
         self.limit = 0
@@ -106,7 +107,8 @@ class Definition(Generic[P, R]):
         given = self.function.arrange(args, kwargs)
         if self.after or self.limit:
             cure = "Options of a call (after=, limit=) count inside a graph only."
-            raise refuse("G041", f"{self.label}.bind() with options of a call", here(), cure)
+            message = f"{self.label}.bind() with options of a call"
+            raise Code.G041.error(message, here(), cure)
         return self.bound(given)
 
     def bound(self, inputs: dict[str, object]) -> Bound[R]:
@@ -127,9 +129,8 @@ class Definition(Generic[P, R]):
         """Add a node for one call to `recorder`."""
         if self.limit and kind != "map":
             cure = "limit= bounds how many items of a map run at once: write .map(...)."
-            raise refuse(
-                "G041", f"limit={self.limit} on a plain call of {self.label}", here(), cure
-            )
+            message = f"limit={self.limit} on a plain call of {self.label}"
+            raise Code.G041.error(message, here(), cure)
         function = self.function
         return recorder.add(
             self,
@@ -151,7 +152,7 @@ class Definition(Generic[P, R]):
         if name:
             other.node_name = name
         if after != ():
-            other.after = (after,) if isinstance(after, Ref) else tuple(after)
+            other.after = entries_of(after)
         if limit:
             other.limit = limit_of(limit)
         return other

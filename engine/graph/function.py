@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from onready.engine.graph.body import Body, CallKind, Input
-from onready.engine.graph.codes import refuse
+from onready.engine.graph.codes import Code
 from onready.engine.graph.constants import store
 from onready.engine.graph.definition import Definition
 from onready.engine.graph.functions import Function, annotation_text
@@ -39,7 +39,7 @@ class Graph(Definition[P, R]):
         self, function: Function, name: str, on_error: OnError | None, timeout: float | None
     ) -> None:
         super().__init__(function, name)
-        self.on_error = on_error
+        self.on_error: OnError | None = on_error
         self.timeout = timeout
         # Shared with all copies that with_options makes: one graph is traced once.
         self._traced: list[Body] = []
@@ -80,7 +80,8 @@ class Graph(Definition[P, R]):
                 names.append(cast("Graph[..., object]", owner).label)
                 if owner.function is self.function:
                     way = " -> ".join(reversed(names))
-                    raise refuse("G006", f"the graph {self.label} calls itself: {way}", here())
+                    message = f"the graph {self.label} calls itself: {way}"
+                    raise Code.G006.error(message, here())
             recorder = recorder.outer
 
     def body(self, inputs: dict[str, object]) -> Body:
@@ -148,16 +149,17 @@ def graph(
     """
     if on_error is not None and on_error not in ON_ERROR:
         cure = f"Give one of {', '.join(ON_ERROR)}."
-        raise refuse("G041", f"on_error={on_error!r} cannot be", here(), cure)
+        message = f"on_error={on_error!r} cannot be"
+        raise Code.G041.error(message, here(), cure)
     bound = seconds("timeout", timeout)
 
     def decorate(fn: Callable[..., object]) -> Graph[..., object]:
         if isinstance(fn, Definition):
             message = f"{fn!r} is decorated twice"
-            raise refuse("G040", message, here(), "Use one decorator.")
+            raise Code.G040.error(message, here(), "Use one decorator.")
         if isinstance(fn, type) or not callable(fn):
             message = f"{fn!r:.60} is no function, so it cannot be a graph"
-            raise refuse("G040", message, here())
+            raise Code.G040.error(message, here())
         return Graph(Function(fn, "graph"), name, on_error, bound)
 
     return decorate if fn is None else decorate(fn)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from onready.engine.graph.codes import did_you_mean, refuse
+from onready.engine.graph.codes import Code, did_you_mean
 from onready.engine.graph.locate import here, place_of
 from onready.engine.graph.markers import ProvidedObject
 
@@ -64,11 +64,11 @@ class Function:
         fn = _innermost(self.fn)
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
             message = f"{self.label} is a generator, so it has no one result"
-            raise refuse("G040", message, self.location, "Return a list of what it yields.")
+            raise Code.G040.error(message, self.location, "Return a list of what it yields.")
         if role == "graph" and self.is_async:
             message = f"the graph {self.label} is an `async def`"
             cure = "Write `def`: a graph function only says what to call, it waits for nothing."
-            raise refuse("G040", message, self.location, cure)
+            raise Code.G040.error(message, self.location, cure)
 
     def _signature(self, role: str) -> inspect.Signature:
         try:
@@ -76,7 +76,7 @@ class Function:
         except (TypeError, ValueError) as error:
             message = f"{self.label} has no signature that can be read, so it cannot be a {role}"
             cure = "Wrap it: a function with named parameters that calls it."
-            raise refuse("G040", message, self.location or here(), cure) from error
+            raise Code.G040.error(message, self.location or here(), cure) from error
 
     def _add(self, parameter: inspect.Parameter, role: str) -> None:
         kind = parameter.kind
@@ -86,17 +86,17 @@ class Function:
         if kind in {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
             message = f"the {role} {self.label} takes {parameter}: its inputs have no names"
             cure = "Take one parameter that is a list or a dict."
-            raise refuse("G040", message, self.location, cure)
+            raise Code.G040.error(message, self.location, cure)
         if kind is inspect.Parameter.POSITIONAL_ONLY:
             message = f"the {role} {self.label} takes {parameter.name!r} by position only"
             cure = "Leave out the `/`: nodes are given their inputs by name."
-            raise refuse("G040", message, self.location, cure)
+            raise Code.G040.error(message, self.location, cure)
         default = parameter.default
         provided = default.name if isinstance(default, ProvidedObject) else ""
         if provided and role == "graph":
             message = f"the graph {self.label} has a provided parameter, {parameter.name!r}"
             cure = "Provide the object to the task that uses it."
-            raise refuse("G042", message, self.location, cure)
+            raise Code.G042.error(message, self.location, cure)
         keyword_only = kind is inspect.Parameter.KEYWORD_ONLY
         self.parameters[parameter.name] = Parameter(parameter.name, default, provided, keyword_only)
 
@@ -133,7 +133,7 @@ class Function:
         for name, value in kwargs.items():
             if name in given:
                 message = f"{self.label} is given {name!r} twice, by position and by name"
-                raise refuse("G004", message, here())
+                raise Code.G004.error(message, here())
             if name not in self.parameters and not self.keywords:
                 raise self._unknown(name)
             given[name] = value
@@ -149,11 +149,10 @@ class Function:
     def _too_many(self, count: int) -> Exception:
         message = f"{self.label} is given {count} inputs by position and takes {len(self.order)}"
         cure = f"It takes: {', '.join(self.order) or 'none'}."
-        return refuse("G004", message, here(), cure)
+        return Code.G004.error(message, here(), cure)
 
     def _unknown(self, name: str) -> Exception:
-        return refuse(
-            "G003",
+        return Code.G003.error(
             f"{self.label} has no input {name!r}",
             here(),
             did_you_mean(name, self.parameters),
@@ -163,7 +162,7 @@ class Function:
         listed = ", ".join(repr(name) for name in names)
         message = f"{self.label} is not given {listed}"
         cure = f"Give {'them' if len(names) > 1 else 'it'}, or give the parameter a default."
-        return refuse("G002", message, here(), cure)
+        return Code.G002.error(message, here(), cure)
 
 
 def plain_name(fn: object) -> str:

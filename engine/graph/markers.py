@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar, cast, overload
 
-from onready.engine.graph.codes import refuse
+from onready.engine.graph.codes import Code
 from onready.engine.graph.locate import here
 from onready.engine.graph.refs import Ref
 
@@ -38,21 +38,23 @@ def each(values: Iterable[T], /) -> T:
     one map go together, first with first, and must have equal lengths. Raises GraphError for a
     text, a set and what cannot be iterated.
     """
-    if isinstance(values, Ref):
-        return cast("T", Each(values))
-    if isinstance(values, Each):
-        raise refuse("G032", "each() inside each()", here(), "For a map of maps, map over a graph.")
+    given: object = values
+    if isinstance(given, Ref):
+        return cast("T", Each(given))
+    if isinstance(given, Each):
+        message = "each() inside each()"
+        raise Code.G032.error(message, here(), "For a map of maps, map over a graph.")
     if isinstance(values, _TEXTS):
         message = f"each() of a {type(values).__name__}: its items would be characters"
-        raise refuse("G032", message, here(), "Give a list; list(text) if you mean characters.")
+        raise Code.G032.error(message, here(), "Give a list; list(text) if you mean characters.")
     if isinstance(values, _UNORDERED):
         message = f"each() of a {type(values).__name__}, whose items have no order"
-        raise refuse("G032", message, here(), "Give sorted(values): items are known by position.")
+        raise Code.G032.error(message, here(), "Give sorted(values): items are known by position.")
     try:
         items = list(values)
     except TypeError as error:
         message = f"each() of a {type(values).__name__}, which cannot be iterated"
-        raise refuse("G032", message, here()) from error
+        raise Code.G032.error(message, here()) from error
     return cast("T", Each(cast("list[object]", items)))
 
 
@@ -73,10 +75,10 @@ def Provided(what: type[T], /) -> T: ...
 @overload
 def Provided(what: str, /) -> Any: ...
 def Provided(what: str | type[object], /) -> object:  # noqa: N802 - reads as a type in signatures
-    """The default of a parameter that receives a live object: `conn: Pool = Provided("db")`.
+    """Stand, as a parameter's default, for a live object that the engine fills in.
 
-    `Provided("db")` receives what was given as `Engine(provided={"db": pool})` or per run; it
-    works on in-process backends. `Provided(NodeContext)` receives the node's context and works
+    `conn: Pool = Provided("db")` receives what was given as `Engine(provided={"db": pool})` or
+    per run; it works on in-process backends. `Provided(NodeContext)` receives the node's context and works
     on every backend. The result is `Any` for a name, because only the annotation knows the type.
     """
     if isinstance(what, str) and what.isidentifier() and what != CONTEXT:
@@ -84,4 +86,5 @@ def Provided(what: str | type[object], /) -> object:  # noqa: N802 - reads as a 
     if isinstance(what, type) and (what.__module__, what.__qualname__) == (_CONTEXT_HOME, CONTEXT):
         return ProvidedObject(CONTEXT)
     shown = what.__qualname__ if isinstance(what, type) else repr(what)
-    raise refuse("G042", f"Provided({shown}) names nothing that can be provided", here())
+    message = f"Provided({shown}) names nothing that can be provided"
+    raise Code.G042.error(message, here())

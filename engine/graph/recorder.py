@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final, cast
 
 from onready.engine.graph.annotations import NoSuchPart, element, part
 from onready.engine.graph.body import Argument, Body, CallKind, Gathered, Input, Node, Value
-from onready.engine.graph.codes import refuse
+from onready.engine.graph.codes import Code
 from onready.engine.graph.constants import holds_ref, store
 from onready.engine.graph.functions import MISSING
 from onready.engine.graph.locate import caller, here
 from onready.engine.graph.markers import Each
-from onready.engine.graph.refs import Projection, Ref, describe, path_of, source_of
+from onready.engine.graph.refs import Projection, Ref, describe, source_of
 from onready.engine.names import Location, is_name
 from onready.engine.values.stored import Compound, Stored
 
@@ -64,7 +64,8 @@ class Recorder:
             else:
                 arguments.append(Argument(key, self.value(value, accepts(key), callee.label, key)))
         if mapped and not any_each:
-            raise refuse("G031", f"{callee.label}.map() has no each() argument", Location(*where))
+            message = f"{callee.label}.map() has no each() argument"
+            raise Code.G031.error(message, Location(*where))
         body = self.body
         index = len(body.nodes)
         node = Node(body, index, self._name(callee.label, name, where), callee, arguments, where)
@@ -83,12 +84,13 @@ class Recorder:
         names = self._names
         if explicit:
             if not is_name(explicit):
-                raise refuse("G021", f"{explicit!r} cannot name a node", Location(*where))
+                message = f"{explicit!r} cannot name a node"
+                raise Code.G021.error(message, Location(*where))
             if explicit in names:
                 message = (
                     f"two nodes are named {explicit!r}; the first is at {names[explicit].location}"
                 )
-                raise refuse("G020", message, Location(*where))
+                raise Code.G020.error(message, Location(*where))
             return explicit
         if label not in names:
             return label
@@ -116,20 +118,20 @@ class Recorder:
             if isinstance(source, Node):
                 return source
             message = f"after= holds {describe(item)}, which is no node: it is there from the start"
-            raise refuse("G022", message, Location(*where))
+            raise Code.G022.error(message, Location(*where))
         if isinstance(item, str) and self.owner is None:
             return item
         message = f"after= holds {item!r:.60}, which is no result of a call in this graph"
-        raise refuse("G022", message, Location(*where))
+        raise Code.G022.error(message, Location(*where))
 
     # --- values -------------------------------------------------------------------------------
 
     def own(self, ref: Ref) -> Ref:
         """The ref itself; GraphError if it belongs to another graph."""
-        body = cast("Body", source_of(ref).body)
+        body = source_of(ref).body
         if body is not self.body:
             message = f"{describe(ref)} belongs to the graph {body.name}, not to {self.body.name}"
-            raise refuse("G014", message, here())
+            raise Code.G014.error(message, here())
         return ref
 
     def value(self, value: object, annotation: object, label: str, name: str) -> Value:
@@ -148,7 +150,7 @@ class Recorder:
             keys = [key for key in entries if isinstance(key, str)]
             if len(keys) != len(entries):
                 message = "a dict with refs in it has keys that are no texts"
-                raise refuse("G015", message, here())
+                raise Code.G015.error(message, here())
             made = [
                 self.value(item, _part_or_missing(annotation, key), label, name)
                 for key, item in zip(keys, entries.values(), strict=True)
@@ -166,7 +168,7 @@ class Recorder:
     ) -> Value:
         if not mapped:
             message = f"each() in a call of {target.partition('(')[0]} that is no map"
-            raise refuse("G030", message, Location(*where))
+            raise Code.G030.error(message, Location(*where))
         items = mark.items
         if isinstance(items, Ref):
             return self.own(items)
@@ -205,7 +207,8 @@ def recording(what: str) -> Recorder:
     """The recorder of the graph that is being traced; GraphError outside of one."""
     recorder = _recorder.get()
     if recorder is None:
-        raise refuse("G001", f"{what} is called outside a graph", here())
+        message = f"{what} is called outside a graph"
+        raise Code.G001.error(message, here())
     return recorder
 
 

@@ -4,18 +4,20 @@ A ref is only passed on or taken apart (`ref["k"]`, `ref[0]`, `ref.attribute`, u
 else that one can do to a value is refused, at the place where the user wrote it. A Ref has no
 public attribute of its own, because every attribute is a projection.
 
-Rule of this room: knows what a ref points at only through the `Source` protocol.
+Rule of this room: knows what a ref points at only as a `Source`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, cast
 
-from onready.engine.graph.codes import refuse
+from onready.engine.graph.codes import Code
 from onready.engine.graph.locate import here
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from onready.engine.graph.body import Body
 
 
 class Projection(NamedTuple):
@@ -25,18 +27,20 @@ class Projection(NamedTuple):
     attribute: bool = False
 
 
-class Source(Protocol):
+class Source:
     """What a ref can stand for: the value of a node, or of a parameter, of one body."""
 
-    body: object
+    __slots__ = ()
+
+    body: Body
 
     def describe(self) -> str:
-        """How messages call it: `clean`, or `the input url`."""
-        ...
+        """How messages call it: `the result of clean`, or `the input url`."""
+        raise NotImplementedError
 
     def arity(self, path: tuple[Projection, ...]) -> int | None:
         """How many items the value at `path` has, where its annotation tells."""
-        ...
+        raise NotImplementedError
 
 
 class Ref:
@@ -58,7 +62,7 @@ class Ref:
         if isinstance(key, str) or (isinstance(key, int) and not isinstance(key, bool)):
             return Ref(self._onready_source, (*self._onready_path, Projection(key)))
         message = f"[{key!r}] of {describe(self)}: only texts and integers take a value apart"
-        raise refuse("G013", message, here())
+        raise Code.G013.error(message, here())
 
     def __getattr__(self, name: str) -> Ref:
         # Private and special names are asked for by debuggers, copy, pickle and notebooks.
@@ -73,14 +77,13 @@ class Ref:
             message = (
                 f"cannot iterate over {describe(self)}: how many items it has is not known yet"
             )
-            raise refuse("G012", message, here())
+            raise Code.G012.error(message, here())
         return iter([self[index] for index in range(count)])
 
     def __repr__(self) -> str:
         return f"<ref {describe(self)}>"
 
-    def __hash__(self) -> int:
-        return id(self) >> 4
+    __hash__ = object.__hash__
 
     def __copy__(self) -> Ref:
         return self
@@ -92,15 +95,16 @@ class Ref:
 
     def __bool__(self) -> NoReturn:
         message = f"{describe(self)} is used as a truth value, but it is not there yet"
-        raise refuse("G010", message, here())
+        raise Code.G010.error(message, here())
 
     def __len__(self) -> NoReturn:
-        raise refuse("G011", f"len() of {describe(self)}, which is not there yet", here())
+        message = f"len() of {describe(self)}, which is not there yet"
+        raise Code.G011.error(message, here())
 
     def __call__(self, *args: object, **kwargs: object) -> NoReturn:
         del args, kwargs
         message = f"{describe(self)} is called, but it is a value that is not there yet"
-        raise refuse("G013", message, here())
+        raise Code.G013.error(message, here())
 
     def __eq__(self, other: object) -> NoReturn:
         raise _refuse_operation(self, "==")
@@ -131,19 +135,19 @@ def path_of(ref: Ref) -> tuple[Projection, ...]:
 
 def _refuse_operation(ref: Ref, operation: str) -> Exception:
     message = f"`{operation}` on {describe(ref)}, which is not there yet"
-    return refuse("G013", message, here())
+    return Code.G013.error(message, here())
 
 
+_ARITHMETIC: Final = {
+    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**",
+    "matmul": "@", "and": "&", "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>",
+    "divmod": "divmod",
+}  # fmt: skip
 _REFUSED: Final = {
-    **{f"__{name}__": sign for name, sign in {"ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}.items()},
-    **{
-        f"__{prefix}{name}__": sign
-        for prefix in ("", "r", "i")
-        for name, sign in {
-            "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**",
-            "matmul": "@", "and": "&", "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>", "divmod": "divmod",
-        }.items()
-    },
+    **{f"__{name}__": sign for name, sign in _ARITHMETIC.items()},
+    **{f"__r{name}__": sign for name, sign in _ARITHMETIC.items()},
+    **{f"__i{name}__": sign for name, sign in _ARITHMETIC.items()},
+    "__ne__": "!=", "__lt__": "<", "__le__": "<=", "__gt__": ">", "__ge__": ">=",
     "__neg__": "-", "__pos__": "+", "__invert__": "~", "__abs__": "abs", "__round__": "round",
     "__int__": "int", "__float__": "float", "__complex__": "complex", "__index__": "index",
     "__str__": "str", "__format__": "format", "__bytes__": "bytes", "__contains__": "in",
@@ -164,6 +168,8 @@ for _name, _sign in _REFUSED.items():
     setattr(Ref, _name, _refusal(_sign))
 
 
-def as_ref(value: object) -> Ref | None:
-    """The ref that `value` is at run time, whatever type checkers take it for."""
-    return cast("Ref", value) if type(value) is Ref else None
+def entries_of(after: object) -> tuple[object, ...]:
+    """The entries of `after=`; one ref or one name alone stands for itself."""
+    if type(after) is Ref or isinstance(after, str):
+        return (after,)
+    return tuple(cast("Iterable[object]", after))

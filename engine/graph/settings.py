@@ -14,7 +14,7 @@ from typing import cast
 import msgspec
 
 from onready.engine.errors import GraphError
-from onready.engine.graph.codes import refuse
+from onready.engine.graph.codes import Code
 from onready.engine.graph.locate import here
 from onready.engine.names import is_name
 from onready.engine.options import Resources, Retry, RetryPolicy
@@ -43,7 +43,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_options(given: Mapping[str, object], base: TaskOptions) -> TaskOptions:
-    """`base` with the options that are given (those that are `...` are not); GraphError on bounds."""
+    """`base` with the options that are given, so not `...`; GraphError on bad values."""
     changes: dict[str, object] = {}
     for name, value in given.items():
         if value is ...:
@@ -56,7 +56,7 @@ def read_options(given: Mapping[str, object], base: TaskOptions) -> TaskOptions:
 
 
 def _bad(name: str, value: object, cure: str) -> GraphError:
-    return refuse("G041", f"{name}={value!r:.80} cannot be", here(), cure)
+    return Code.G041.error(f"{name}={value!r:.80} cannot be", here(), cure)
 
 
 def seconds(name: str, value: object) -> float | None:
@@ -95,7 +95,8 @@ def limit_of(value: object) -> int:
     """How many items of a map run at once; 0 for no bound."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    raise _bad("limit", value, "Give a whole number from 1; 0 for no bound.")
+    message = "limit"
+    raise _bad(message, value, "Give a whole number from 1; 0 for no bound.")
 
 
 _SCALARS = (str, int, float, bool)
@@ -104,11 +105,13 @@ _SCALARS = (str, int, float, bool)
 def _extra(value: object) -> tuple[tuple[str, object], ...]:
     """Backend options, frozen: dicts and lists become tuples, so that options compare and hash."""
     if not isinstance(value, Mapping):
-        raise _bad("options", value, 'Give a dict: options={"queue": "short"}.')
+        message = "options"
+        raise _bad(message, value, 'Give a dict: options={"queue": "short"}.')
     frozen: list[tuple[str, object]] = []
     for name, item in cast("Mapping[object, object]", value).items():
         if not isinstance(name, str):
-            raise _bad("options", value, "Names of options are texts.")
+            message = "options"
+            raise _bad(message, value, "Names of options are texts.")
         frozen.append((name, _freeze(name, item)))
     return tuple(sorted(frozen, key=lambda pair: pair[0]))
 
@@ -125,7 +128,8 @@ def _freeze(name: str, item: object) -> object:
         if all(isinstance(key, str) and isinstance(part, str) for key, part in pairs):
             return ("dict", *sorted(cast("dict[str, str]", item).items()))
     cure = "Give a text, a number, a list of texts, or a dict of texts."
-    raise _bad(f"options[{name!r}]", item, cure)
+    message = f"options[{name!r}]"
+    raise _bad(message, item, cure)
 
 
 def thaw(extra: tuple[tuple[str, object], ...]) -> dict[str, OptionValue]:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, cast, overload
 
-from onready.engine.graph.codes import did_you_mean, refuse
+from onready.engine.graph.codes import Code, did_you_mean
 from onready.engine.graph.functions import MISSING
 from onready.engine.graph.locate import here
 from onready.engine.graph.recorder import Recorder, recording
-from onready.engine.graph.refs import Ref
+from onready.engine.graph.refs import Ref, entries_of
 from onready.engine.graph.settings import TaskOptions, read_options
 from onready.engine.names import is_name
 from onready.engine.options import Resources, Retry
@@ -57,7 +57,7 @@ def shell(
     command: str | Sequence[object],
     *,
     inputs: Mapping[str, object] | None = None,
-    outputs: tuple[()] = (),
+    outputs: None = None,
     environment: Mapping[str, str] | None = None,
     name: str = "",
     after: Sequence[object] = (),
@@ -69,8 +69,8 @@ def shell(
     resources: Resources | None = None,
 ) -> str: ...
 @overload
-def shell(
-    command: str | Sequence[object],
+def shell(  # type: ignore[overload-overlap] # a text is a sequence too; the first that fits is meant
+    command: str | Sequence[object],  # pyright: ignore[reportOverlappingOverload]
     *,
     inputs: Mapping[str, object] | None = None,
     outputs: str,
@@ -104,7 +104,7 @@ def shell(
     command: str | Sequence[object],
     *,
     inputs: Mapping[str, object] | None = None,
-    outputs: str | Sequence[str] = (),
+    outputs: str | Sequence[str] | None = None,
     environment: Mapping[str, str] | None = None,
     name: str = "",
     after: Sequence[object] = (),
@@ -133,7 +133,7 @@ def record_shell(
     recorder: Recorder,
     command: str | Sequence[object],
     inputs: Mapping[str, object] | None,
-    outputs: str | Sequence[str],
+    outputs: str | Sequence[str] | None,
     environment: Mapping[str, str] | None,
     name: str,
     after: Sequence[object],
@@ -142,17 +142,16 @@ def record_shell(
     """Add a node for a command to `recorder`; the ref of its value."""
     values = dict(inputs or {})
     argv = read_command(command)
-    _check_inputs(values)
+    _check_inputs(cast("Mapping[object, object]", values))
     _check_placeholders(argv, values)
-    paths = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    paths = (outputs,) if isinstance(outputs, str) else tuple(outputs or ())
     _check_outputs(paths)
     work = Shell(argv, _variables(environment), tuple(values), paths)
     program = argv[0].rpartition("/")[2]
     command_ = ShellCommand(
         program if is_name(program) else "shell", work, read_options(options, _DEFAULTS)
     )
-    afters = (after,) if type(after) is Ref else after
-    ref = recorder.add(command_, values, _any_value, "task", name=name, after=afters)
+    ref = recorder.add(command_, values, _any_value, "task", name=name, after=entries_of(after))
     return ref[outputs] if isinstance(outputs, str) else ref
 
 
@@ -168,31 +167,34 @@ def read_command(command: str | Sequence[object]) -> tuple[str, ...]:
             argv = shlex.split(command)
         except ValueError as error:
             message = f"the command {command!r:.80} does not split into words: {error}"
-            raise refuse("G043", message, here()) from error
+            raise Code.G043.error(message, here()) from error
     else:
-        argv = list(cast("Iterable[str]", command))
-    for part in argv:
+        argv = list(cast("Sequence[str]", command))
+    for part in cast("list[object]", argv):
         if type(part) is Ref:
             cure = 'Name it: shell(["make", "{target}"], inputs={"target": ref}).'
-            raise refuse("G043", "the command holds a ref", here(), cure)
+            message = "the command holds a ref"
+            raise Code.G043.error(message, here(), cure)
         if not isinstance(part, str) or "\0" in part:
-            raise refuse("G043", f"the command holds {part!r:.60}, which is no text", here())
+            message = f"the command holds {part!r:.60}, which is no text"
+            raise Code.G043.error(message, here())
     if not argv or not argv[0]:
-        raise refuse("G043", "the command is empty", here(), "Give at least a program.")
+        message = "the command is empty"
+        raise Code.G043.error(message, here(), "Give at least a program.")
     return tuple(argv)
 
 
-def _check_inputs(values: Mapping[str, object]) -> None:
+def _check_inputs(values: Mapping[object, object]) -> None:
     seen: dict[str, str] = {}
     for key in values:
         if not isinstance(key, str) or not _ASSIGNMENT.match(key):
             message = f"{key!r} cannot name an input of a command"
             cure = "Use letters, digits and `_`, and begin with no digit."
-            raise refuse("G043", message, here(), cure)
+            raise Code.G043.error(message, here(), cure)
         other = seen.setdefault(key.upper(), key)
         if other != key:
             message = f"the inputs {other!r} and {key!r} would be one environment variable"
-            raise refuse("G043", message, here(), "Rename one of them.")
+            raise Code.G043.error(message, here(), "Rename one of them.")
 
 
 def _check_placeholders(argv: tuple[str, ...], values: Mapping[str, object]) -> None:
@@ -201,13 +203,13 @@ def _check_placeholders(argv: tuple[str, ...], values: Mapping[str, object]) -> 
             if key not in values:
                 message = f"the command wants {{{key}}}, and no input has that name"
                 cure = f"{did_you_mean(key, values)} Write {{{{{key}}}}} for a literal {{{key}}}."
-                raise refuse("G003", message, here(), cure)
+                raise Code.G003.error(message, here(), cure)
             if _is_script(argv, index):
                 message = f"{{{key}}} stands in program text, which a value could change"
-                raise refuse("G044", message, here(), _script_cure(key))
+                raise Code.G044.error(message, here(), _script_cure(key))
     if _PLACEHOLDER.search(argv[0]):
         message = f"the program itself, {argv[0]!r}, is an input"
-        raise refuse("G044", message, here(), "Name the program in the command.")
+        raise Code.G044.error(message, here(), "Name the program in the command.")
 
 
 def _is_script(argv: tuple[str, ...], index: int) -> bool:
@@ -226,19 +228,19 @@ def _script_cure(key: str) -> str:
     )
 
 
-def _check_outputs(paths: tuple[str, ...]) -> None:
+def _check_outputs(paths: tuple[object, ...]) -> None:
     for path in paths:
         parts = path.split("/") if isinstance(path, str) else [""]
-        if path.startswith("/") or ".." in parts or not parts[-1] or "\0" in path:
+        if not parts[0] or not parts[-1] or ".." in parts or "\0" in str(path):
             message = f"outputs= names {path!r}, which is no path below the command's folder"
-            raise refuse("G043", message, here(), 'Give a relative path: "report.txt".')
+            raise Code.G043.error(message, here(), 'Give a relative path: "report.txt".')
 
 
 def _variables(environment: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
     pairs = sorted((environment or {}).items())
-    for key, value in pairs:
+    for key, value in cast("list[tuple[str, object]]", pairs):
         if not isinstance(value, str) or not _ASSIGNMENT.match(key) or "\0" in value:
             message = f"environment= sets {key!r} to {value!r:.60}"
             cure = "Give texts; what comes from another node belongs into inputs=."
-            raise refuse("G043", message, here(), cure)
+            raise Code.G043.error(message, here(), cure)
     return tuple(pairs)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from onready.engine.graph.body import Argument, Body, Input, Node
-from onready.engine.graph.codes import refuse
+from onready.engine.graph.codes import Code
 from onready.engine.graph.constants import store
 from onready.engine.graph.definition import Definition
 from onready.engine.graph.functions import Function, Parameter, annotation_text
@@ -46,8 +46,8 @@ class Task(Definition[P, R]):
         after: Sequence[object] = (),
         limit: int = 0,
         retry: Retry | int | Unset = ...,
-        timeout: float | None | Unset = ...,
-        node_timeout: float | None | Unset = ...,
+        timeout: float | Unset | None = ...,
+        node_timeout: float | Unset | None = ...,
         backend: str | Unset = ...,
         pool: str | Unset = ...,
         resources: Resources | Unset = ...,
@@ -146,13 +146,19 @@ class TaskDecorator(Protocol):
     """What `task(...)` with options gives."""
 
     @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap] # the first that fits is meant
+        self,
+        fn: Callable[P, Coroutine[Any, Any, R]],  # pyright: ignore[reportOverlappingOverload]
+        /,
+    ) -> AsyncTask[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> SyncTask[P, R]: ...
 
 
 @overload
-def task(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+def task(  # type: ignore[overload-overlap] # the first that fits is meant
+    fn: Callable[P, Coroutine[Any, Any, R]], /
+) -> AsyncTask[P, R]: ...
 @overload
 def task(fn: Callable[P, R], /) -> SyncTask[P, R]: ...
 @overload
@@ -185,10 +191,12 @@ def task(fn: Callable[..., object] | None = None, /, **given: object) -> object:
     def decorate(fn: Callable[..., object]) -> Task[..., object]:
         if isinstance(fn, Definition):
             message = f"{fn!r} is decorated twice"
-            raise refuse("G040", message, here(), "Use one decorator; .with_options(...) for more.")
+            raise Code.G040.error(
+                message, here(), "Use one decorator; .with_options(...) for more."
+            )
         if isinstance(fn, type) or not callable(fn):
             message = f"{fn!r:.60} is no function, so it cannot be a task"
-            raise refuse("G040", message, here())
+            raise Code.G040.error(message, here())
         function = Function(fn, "task")
         kind = AsyncTask if function.is_async else SyncTask
         return kind(function, str(name), options)

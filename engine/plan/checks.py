@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
-from onready.engine.graph.codes import did_you_mean, refuse
+from onready.engine.graph.codes import Code, did_you_mean
 from onready.engine.graph.markers import CONTEXT
 from onready.engine.graph.shell import ShellCommand
 from onready.engine.graph.task import Task
@@ -43,16 +43,17 @@ def check_task(
     can = backends.get(spec.backend)
     if can is None:
         message = f"{spec.name}: there is no backend {spec.backend!r}"
-        raise refuse("G050", message, where, did_you_mean(spec.backend, backends))
+        raise Code.G050.error(message, where, did_you_mean(spec.backend, backends))
     problem = _inability(spec, callee, can)
     if problem:
         able = [name for name, other in backends.items() if not _inability(spec, callee, other)]
         cure = f"Backends that can: {', '.join(sorted(able))}." if able else "No backend here can."
-        raise refuse("G051", f"{spec.name}: the backend {spec.backend!r} {problem}", where, cure)
+        message = f"{spec.name}: the backend {spec.backend!r} {problem}"
+        raise Code.G051.error(message, where, cure)
     for option in spec.options:
         if option not in can.options:
             message = f"{spec.name}: the backend {spec.backend!r} has no option {option!r}"
-            raise refuse("G055", message, where, did_you_mean(option, can.options))
+            raise Code.G055.error(message, where, did_you_mean(option, can.options))
     if isinstance(callee, Task) and not can.in_process:
         _check_importable(spec, callee.function, where)
 
@@ -76,12 +77,12 @@ def _check_importable(spec: TaskSpec, function: Function, where: Location) -> No
     reference = reference_of(function.fn)
     if reference is None:
         message = f"{spec.name} runs on {spec.backend!r}, but no other process can import it"
-        raise refuse("G052", message, where)
+        raise Code.G052.error(message, where)
     # Only what is loaded already is compared: a script's `__main__` must not be run twice.
     found = _loaded(function)
     if found is not None and found is not function.fn:
         message = f"{spec.name} runs on {spec.backend!r}, but {reference} is something else by now"
-        raise refuse("G052", message, where, "Give the function a name of its own.")
+        raise Code.G052.error(message, where, "Give the function a name of its own.")
 
 
 def _loaded(function: Function) -> object:
@@ -108,7 +109,7 @@ def check_provided(
             continue
         if not can.in_process:
             message = f"{node.name} runs on {spec.backend!r} and wants the live object {name!r}"
-            raise refuse("G053", message, node.location)
+            raise Code.G053.error(message, node.location)
         if known is not None and name not in known:
             message = f"{node.name} wants the provided object {name!r}"
-            raise refuse("G054", message, node.location, did_you_mean(name, known))
+            raise Code.G054.error(message, node.location, did_you_mean(name, known))

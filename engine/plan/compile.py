@@ -12,12 +12,12 @@ from collections.abc import Collection, Mapping
 from typing import Final, cast
 
 from onready.engine.graph.body import Body, Gathered, Input, Node, Value
-from onready.engine.graph.codes import refuse
+from onready.engine.graph.codes import Code
 from onready.engine.graph.definition import Bound
 from onready.engine.graph.function import Graph
-from onready.engine.graph.functions import MISSING, Function
+from onready.engine.graph.functions import MISSING
 from onready.engine.graph.refs import Projection, Ref, describe, path_of, source_of
-from onready.engine.graph.settings import TaskOptions, thaw
+from onready.engine.graph.settings import thaw
 from onready.engine.graph.shell import ShellCommand
 from onready.engine.graph.task import Task
 from onready.engine.names import Location
@@ -43,7 +43,7 @@ from onready.engine.plan.model import (
 )
 from onready.engine.plan.sources import reference_of, source_hash
 from onready.engine.plan.typecheck import TypeCheck
-from onready.engine.spi import Call, Capabilities
+from onready.engine.spi import Call, Capabilities, Work
 
 _KEPT: Final = 8
 """How many plans a body remembers: one per set of backends and options it is run with."""
@@ -67,7 +67,7 @@ def compile_plan(
     for name, value in bound.inputs.items():
         if type(value) is Ref:
             message = f"{bound.name} is run with {describe(value)} as its input {name!r}"
-            raise refuse("G014", message, bound.location, "Run it with a value.")
+            raise Code.G014.error(message, bound.location, "Run it with a value.")
     body = bound.graph
     names = None if provided is None else frozenset(provided)
     key = (frozenset(backends.items()), backend, on_error, names)
@@ -207,39 +207,29 @@ class _Compiler:
         return position
 
     def _add_task(self, callee: Task[..., object] | ShellCommand, where: Location) -> int:
-        spec, runtime = (
-            _shell_task(callee, callee.options)
-            if isinstance(callee, ShellCommand)
-            else _python_task(callee.function, callee.label, callee.options, self.backend)
-        )
-        if not spec.backend:
-            spec = _with_backend(spec, default_backend(callee))
+        if isinstance(callee, ShellCommand):
+            spec = _spec(callee, callee.work, None, params=callee.work.inputs)
+            runtime = TaskRuntime(None, {}, callee.result_annotation, typed_return=True)
+        else:
+            spec, runtime = _python_task(callee, self.backend)
         check_task(spec, callee, self.backends, where)
         self.tasks.append(spec)
         self.runtimes.append(runtime)
         return len(self.tasks) - 1
 
 
-def _with_backend(spec: TaskSpec, backend: str) -> TaskSpec:
-    from msgspec.structs import replace
-
-    return replace(spec, backend=backend)
-
-
-def _python_task(
-    function: Function, label: str, options: TaskOptions, backend: str | None
-) -> tuple[TaskSpec, TaskRuntime]:
+def _python_task(callee: Task[..., object], backend: str | None) -> tuple[TaskSpec, TaskRuntime]:
+    function = callee.function
     fn = function.fn
     module = getattr(fn, "__module__", "") or ""
-    reference = reference_of(fn) or f"{module}:{getattr(fn, '__qualname__', label)}"
-    spec = TaskSpec(
-        name=label,
-        work=Call(reference, options.codec),
-        backend=backend or options.backend,
+    reference = reference_of(fn) or f"{module}:{getattr(fn, '__qualname__', callee.label)}"
+    spec = _spec(
+        callee,
+        Call(reference, callee.options.codec),
+        backend,
         is_async=function.is_async,
         source=source_hash(fn),
         params=tuple(function.parameters),
-        **_common(options),
     )
     returned = function.returns
     accepts = {name: hint for name, hint in function.hints.items() if name != "return"}
@@ -247,28 +237,31 @@ def _python_task(
     return spec, TaskRuntime(fn, accepts, returned if typed else None, typed)
 
 
-def _shell_task(command: ShellCommand, options: TaskOptions) -> tuple[TaskSpec, TaskRuntime]:
-    spec = TaskSpec(
-        name=command.label,
-        work=command.work,
-        backend=options.backend,
-        is_async=False,
-        params=command.work.inputs,
-        **_common(options),
+def _spec(
+    callee: Task[..., object] | ShellCommand,
+    work: Work,
+    backend: str | None,
+    *,
+    is_async: bool = False,
+    source: str = "",
+    params: tuple[str, ...] = (),
+) -> TaskSpec:
+    options = callee.options
+    return TaskSpec(
+        name=callee.label,
+        work=work,
+        backend=backend or options.backend or default_backend(callee),
+        is_async=is_async,
+        retry=options.retry,
+        timeout=options.timeout,
+        node_timeout=options.node_timeout,
+        pool=options.pool,
+        resources=options.resources,
+        options=thaw(options.extra),
+        codec=options.codec,
+        source=source,
+        params=params,
     )
-    return spec, TaskRuntime(None, {}, command.result_annotation, typed_return=True)
-
-
-def _common(options: TaskOptions) -> dict[str, object]:
-    return {
-        "retry": options.retry,
-        "timeout": options.timeout,
-        "node_timeout": options.node_timeout,
-        "pool": options.pool,
-        "resources": options.resources,
-        "options": thaw(options.extra),
-        "codec": options.codec,
-    }
 
 
 # --- bindings ---------------------------------------------------------------------------------

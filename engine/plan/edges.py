@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onready.engine.graph.body import Body, Gathered, Node, Value
-from onready.engine.graph.codes import did_you_mean, refuse
+from onready.engine.graph.codes import Code, did_you_mean
 from onready.engine.graph.refs import Ref, source_of
 
 if TYPE_CHECKING:
@@ -37,9 +37,11 @@ def waits_of(body: Body) -> list[tuple[int, ...]]:
             if isinstance(item, str):
                 if names is None:
                     names = {other.name: other for other in body.nodes}
-                item = _named(item, names, node)
-            forward = forward or item.index >= node.index
-            found[item.index] = None
+                before = _named(item, names, node)
+            else:
+                before = item
+            forward = forward or before.index >= node.index
+            found[before.index] = None
         waits.append(tuple(found))
     if forward:
         _refuse_circle(body, waits)
@@ -61,7 +63,7 @@ def _named(name: str, names: dict[str, Node], node: Node) -> Node:
     found = names.get(name)
     if found is None:
         message = f"after= of {node.name} names {name!r}, and no node has that name"
-        raise refuse("G022", message, node.location, did_you_mean(name, names))
+        raise Code.G022.error(message, node.location, did_you_mean(name, names))
     return found
 
 
@@ -101,4 +103,4 @@ def _refuse_circle(body: Body, waits: list[tuple[int, ...]]) -> None:
     start = circle.index(min(circle))
     names = [body.nodes[position].name for position in circle[start:] + circle[: start + 1]]
     message = f"nodes wait for each other in a circle: {' -> '.join(names)}"
-    raise refuse("G023", message, body.nodes[min(circle)].location)
+    raise Code.G023.error(message, body.nodes[min(circle)].location)

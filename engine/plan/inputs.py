@@ -24,12 +24,11 @@ def read_inputs(plan: Plan, inputs: Mapping[str, object]) -> dict[str, Stored]:
     What no codec handles is a `Live` object: fine in memory, refused by a durable store. Raises
     InputError, which names every input that is missing, unknown or does not fit.
     """
-    problems: list[str] = []
     params = plan.root.params
     names = [param.name for param in params]
-    for name in inputs:
-        if name not in names:
-            problems.append(f"no input {name!r}. {did_you_mean(name, names)}")
+    problems = [
+        f"no input {name!r}. {did_you_mean(name, names)}" for name in inputs if name not in names
+    ]
     stored: dict[str, Stored] = {}
     for param in params:
         if param.name in inputs:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from onready.engine.graph.annotations import NoSuchPart, clash, element, part
 from onready.engine.graph.body import Body, Input, Node
-from onready.engine.graph.codes import refuse
+from onready.engine.graph.codes import Code
 from onready.engine.graph.definition import Definition
 from onready.engine.graph.functions import MISSING, annotation_text
 from onready.engine.graph.refs import Ref, describe, path_of, source_of
@@ -67,11 +67,12 @@ class TypeCheck:
             if each:
                 made = element(made)
         except NoSuchPart as error:
-            raise refuse("G005", f"{describe(ref)}: {error}", where) from None
+            message = f"{describe(ref)}: {error}"
+            raise Code.G005.error(message, where) from None
         if clash(made, wanted):
             have = annotation_text(made)
             message = f"{describe(ref)} is {have}, but {goes_to} is {annotation_text(wanted)}"
-            raise refuse("G005", message, where)
+            raise Code.G005.error(message, where)
 
 
 def _owner(source: object) -> object:
