@@ -110,7 +110,7 @@ def _build_generic(origin: object, args: tuple[Any, ...], seen: dict[type, Check
     if origin is tuple:
         return _build_tuple(args, seen)
     if origin in {list, set, frozenset} or origin in _LISTS:
-        exact = (origin,) if isinstance(origin, type) and origin not in _LISTS else (list, tuple)
+        exact: tuple[Any, ...] = (list, tuple) if origin in _LISTS else (origin,)
         return _items_check(exact, _build(args[0], seen))
     if origin is dict or origin in _DICTS:
         keys, values = _build(args[0], seen), _build(args[1], seen)
@@ -173,7 +173,7 @@ def _build_class(kind: type, seen: dict[type, Check]) -> Check:
     return Check((), lambda value: isinstance(value, kind))
 
 
-def _is_named_tuple(kind: type) -> bool:
+def _is_named_tuple(kind: Any) -> bool:
     return issubclass(kind, tuple) and hasattr(kind, "_fields")
 
 
@@ -184,9 +184,10 @@ def _is_typed_dict(kind: type) -> bool:
 def _fields_check(kind: type, seen: dict[type, Check]) -> Check:
     """Dataclasses and named tuples: the exact class, and each field's own check."""
     result = seen[kind] = Check()
-    names = (
-        getattr(kind, "_fields", None) or [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type] # is one
-    )
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
+    else:
+        names = list(getattr(kind, "_fields", ()))
     hints = get_type_hints(kind, include_extras=True)
     checks = [(name, _build(hints.get(name, Any), seen)) for name in names]
 
@@ -233,8 +234,10 @@ def _collect(annotation: object, found: set[type]) -> None:
     if not isinstance(kind, type) or kind in found or kind.__module__ == "builtins":
         return
     found.add(kind)
-    for base in kind.__subclasses__() if kind.__module__ not in sys.stdlib_module_names else ():
-        _collect(base, found)
+    if kind.__module__.partition(".")[0] not in sys.stdlib_module_names:
+        subclass: type
+        for subclass in type.__subclasses__(kind):
+            _collect(subclass, found)
     if dataclasses.is_dataclass(kind) or _is_named_tuple(kind) or _is_typed_dict(kind):
         hints: dict[str, object] = {}
         try:

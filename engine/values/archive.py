@@ -42,7 +42,7 @@ def _add(archive: tarfile.TarFile, folder: Path, prefix: str) -> None:
             info.size = status.st_size
             info.mode = _EXECUTABLE if status.st_mode & 0o100 else _FILE
             handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
-            with open(handle, "rb") as content:
+            with os.fdopen(handle, "rb") as content:
                 archive.addfile(info, content)
         else:
             message = f"{entry.path}: a Dir holds files and folders only, no links or devices"
@@ -64,7 +64,7 @@ def unpack(source: Path, target: Path) -> None:
                     continue
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
                 handle = os.open(place, flags, _EXECUTABLE if info.mode & 0o100 else _FILE)
-                with content, open(handle, "wb") as out:
+                with content, os.fdopen(handle, "wb") as out:
                     shutil.copyfileobj(content, out, 1 << 20)
     except (tarfile.TarError, OSError) as error:
         message = f"the archive of a folder does not unpack: {error}"

@@ -10,7 +10,6 @@ Rule of this room: what the types are; the moving is in `moving.py`, archives in
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,32 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 
-@dataclass(frozen=True, slots=True, init=False)
 class _Place:
+    """What File and Dir share: an immutable path."""
+
+    __slots__ = ("path",)
     path: Path
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         object.__setattr__(self, "path", Path(path))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        message = f"a {type(self).__name__} cannot be changed"
+        raise AttributeError(message)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Place) or type(other) is not type(self):
+            return NotImplemented
+        return self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.path))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return type(self), (str(self.path),)
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -40,7 +59,7 @@ class _Place:
     ) -> CoreSchema:
         """Instances as they are; a text or a path where a value is read."""
         del source, handler
-        from pydantic_core import core_schema  # noqa: PLC0415 - pydantic is there already
+        from pydantic_core import core_schema
 
         def read(value: Any) -> object:
             return cls(value)
@@ -88,10 +107,13 @@ class PathCodec:
 
     def encode(self, value: object, /) -> tuple[bytes, str]:
         """The absolute path; whether something is there is seen when it is moved."""
-        for name, kind in _TYPES.items():
-            if isinstance(value, kind):
-                return os.fsencode(os.path.abspath(os.fspath(value))), name
-        raise no_codec(type(value))
+        name = "Path" if isinstance(value, Path) else type(value).__name__
+        if not isinstance(value, Path | File | Dir):  # pragma: no cover - handles() let it pass
+            raise no_codec(type(value))
+        path = os.fsencode(value)
+        if not path.startswith(b"/"):
+            path = os.path.join(os.getcwdb(), path)  # noqa: PTH109, PTH118 - Path knows no bytes
+        return path, name
 
     def decode(self, data: bytes, meta: str, /) -> object:
         """File, Dir or Path of the local path."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from ipaddress import (
@@ -58,7 +58,7 @@ def _read_zone(content: Any) -> tzinfo | None:
     days, seconds, micros, name = content
     offset = timedelta(days, seconds, micros)
     if name is None:
-        return timezone(offset) if offset else timezone.utc
+        return timezone(offset) if offset else UTC
     return timezone(offset, name)
 
 

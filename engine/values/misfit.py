@@ -6,6 +6,8 @@ walk without errors pays nothing for paths.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from reprlib import Repr
 from typing import Final
 
 from onready.engine.errors import NoCodec, ValueMismatch
@@ -48,10 +50,10 @@ def no_codec(kind: type, why: str = "") -> Misfit:
     return Misfit(f"no codec gives {name} a durable form{reason}. Cures: {CURES}", codec=True)
 
 
-def path_text(steps: object) -> str:
+def path_text(steps: Iterable[object]) -> str:
     """`$` and the steps as people write them in Python."""
     parts = ["$"]
-    for step in steps:  # type: ignore[attr-defined]
+    for step in steps:
         if isinstance(step, str) and step.isidentifier():
             parts.append(f".{step}")
         else:
@@ -61,10 +63,13 @@ def path_text(steps: object) -> str:
 
 def shown(value: object, width: int = _SHOWN) -> str:
     """A short repr that never raises."""
+    brief = Repr()
+    brief.maxstring = brief.maxother = brief.maxlong = width
     try:
-        text = repr(value)
+        text = brief.repr(value)
     except Exception:  # noqa: BLE001 - somebody's __repr__ must not hide the real error
         text = f"<{type(value).__name__}>"
+    text = " ".join(text.split())
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 

@@ -73,7 +73,7 @@ async def settle(stored: Stored, catalog: Blobs) -> Durable:
     if isinstance(stored, Live):
         message = f"a live {type(stored.value).__name__} was to be stored"
         raise InternalError(message)
-    return stored  # type: ignore[return-value] # a scalar
+    return stored
 
 
 async def _settle_path(path: Path, kind: str, catalog: Blobs) -> Encoded:

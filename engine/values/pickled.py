@@ -7,7 +7,7 @@ write that task's results can run code in every process that reads them. See the
 
 from __future__ import annotations
 
-import pickle  # noqa: S403 - the opt-in that this file is for
+import pickle
 
 
 class PickleCodec:

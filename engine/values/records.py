@@ -14,22 +14,20 @@ import enum
 import functools
 import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 from onready.engine.values.misfit import Misfit, type_name
 
-_MISSING: Final = object()
 
-
-def record_kind(kind: type) -> str:
+def record_kind(kind: Any) -> str:
     """`enum`, `named`, `data`, `model`, or "" where the class is none of these."""
     if issubclass(kind, enum.Enum):
         return "enum"
     if issubclass(kind, tuple):
         return "named" if hasattr(kind, "_fields") and hasattr(kind, "_make") else ""
-    if dataclasses.is_dataclass(kind):
+    if hasattr(kind, "__dataclass_fields__"):
         return "data"
-    pydantic = sys.modules.get("pydantic")
+    pydantic = sys.modules.get("pydantic")  # a model's class has imported it
     if pydantic is not None and issubclass(kind, pydantic.BaseModel):
         return "model"
     return ""
@@ -38,8 +36,8 @@ def record_kind(kind: type) -> str:
 def enum_state(value: enum.Enum) -> object:
     """The member's name; the value of an unnamed combination of flags."""
     kind = type(value)
-    name = value._name_  # noqa: SLF001 - public by the documentation of enum
-    return name if name is not None and name in kind.__members__ else value._value_  # noqa: SLF001
+    # A combination of flags is no member: its name is None, or several in one text.
+    return value._name_ if value._name_ in kind.__members__ else value._value_
 
 
 def build_enum(kind: type, state: object) -> object:
@@ -79,9 +77,9 @@ def data_state(value: Any) -> dict[str, object]:
 def build_data(kind: type, state: Mapping[str, object]) -> object:
     """A dataclass instance with `state`; fields that are new since get their defaults."""
     _require(kind, "data")
-    result = object.__new__(kind)
+    result: object = object.__new__(kind)
     attributes = dict(state)
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type] # checked by _require
+    for field in dataclasses.fields(kind):
         if field.name not in attributes:
             attributes[field.name] = _default(kind, field)
     for name, item in attributes.items():
@@ -102,39 +100,45 @@ def _default(kind: type, field: dataclasses.Field[object]) -> object:
     raise Misfit(message)
 
 
-def model_state(value: Any) -> list[object]:
-    """Fields, the names of those that were set, extras and private attributes of a model."""
-    fields = type(value).__pydantic_fields__
-    return [
-        {name: item for name, item in value.__dict__.items() if name in fields},
-        sorted(value.__pydantic_fields_set__),
-        value.__pydantic_extra__,
-        _private(value),
-    ]
+class ModelState(NamedTuple):
+    """What makes up a pydantic model; `given` are the names of the fields that were set."""
+
+    fields: dict[str, object]
+    given: list[str]
+    extra: dict[str, object] | None
+    private: dict[str, object] | None
 
 
-def _private(value: Any) -> dict[str, object] | None:
-    from pydantic_core import PydanticUndefined  # noqa: PLC0415 - lazily, as everywhere here
+def model_state(value: Any) -> ModelState:
+    """All of a model but its cached properties."""
+    from pydantic_core import PydanticUndefined
 
+    declared = type(value).__pydantic_fields__
     private = value.__pydantic_private__
-    if private is None:
-        return None
-    return {name: item for name, item in private.items() if item is not PydanticUndefined}
+    if private is not None:
+        private = {name: item for name, item in private.items() if item is not PydanticUndefined}
+    fields = {name: item for name, item in value.__dict__.items() if name in declared}
+    return ModelState(
+        fields, sorted(value.__pydantic_fields_set__), value.__pydantic_extra__, private
+    )
 
 
-def build_model(kind: type, state: list[Any]) -> object:
+def build_model(
+    kind: Any,
+    fields: dict[str, object],
+    given: list[str],
+    extra: dict[str, object] | None,
+    private: dict[str, object] | None,
+) -> object:
     """The inverse of `model_state`; a model whose fields changed since is validated anew."""
-    import pydantic  # noqa: F401, PLC0415 - so that record_kind knows models
-
     _require(kind, "model")
-    fields, names, extra, private = state
-    if set(fields) != set(kind.__pydantic_fields__):  # type: ignore[attr-defined] # a model
+    if set(fields) != set(kind.__pydantic_fields__):
         return _validated(kind, {**fields, **(extra or {})})
     result: Any = kind.__new__(kind)
     result.__setstate__(
         {
             "__dict__": fields,
-            "__pydantic_fields_set__": set(names),
+            "__pydantic_fields_set__": set(given),
             "__pydantic_extra__": extra,
             "__pydantic_private__": private,
         }
@@ -143,7 +147,7 @@ def build_model(kind: type, state: list[Any]) -> object:
 
 
 def _validated(kind: Any, fields: dict[str, object]) -> object:
-    from pydantic import ValidationError  # noqa: PLC0415
+    from pydantic import ValidationError
 
     try:
         return kind.model_validate(fields, by_name=True)

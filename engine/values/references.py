@@ -76,7 +76,7 @@ def _attribute(module: str, qualname: str) -> object:
 
 
 def class_of(reference: str, known: Collection[type]) -> type:
-    """The class that `reference` names: of `known` first, else by import. Misfit if there is none."""
+    """The class that `reference` names: of `known` first, else by import; Misfit if none is."""
     if reference.endswith("]"):
         return _generic_class(reference, known)
     place, _, qualname = reference.rpartition(":")

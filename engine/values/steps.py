@@ -24,7 +24,7 @@ class StepLike(Protocol):
     def attribute(self) -> bool: ...
 
 
-def apply_step(value: object, key: str | int, attribute: bool = False) -> object:  # noqa: FBT001, FBT002 - mirrors a plan's Step
+def apply_step(value: object, key: str | int, attribute: bool = False) -> object:
     """`value[key]`, or `value.key` for an attribute; ValueMismatch names what is there instead."""
     try:
         if attribute:
@@ -33,10 +33,11 @@ def apply_step(value: object, key: str | int, attribute: bool = False) -> object
     except (KeyError, IndexError, TypeError, AttributeError):
         step = Attribute(key) if attribute else key
         path = path_text([step])
-        raise ValueMismatch(f"{path}: {_missing(value, key, attribute)}", path) from None
+        message = f"{path}: {_missing(value, key, attribute)}"
+        raise ValueMismatch(message, path) from None
 
 
-def _missing(value: object, key: str | int, attribute: bool) -> str:  # noqa: FBT001 - as above
+def _missing(value: object, key: str | int, attribute: bool) -> str:
     kind = type_name(type(value))
     if attribute:
         return f"{kind} has no attribute {key!r}: it is {shown(value)}"
@@ -68,8 +69,8 @@ def project(stored: Stored, path: Iterable[StepLike]) -> Stored:
             value = apply_step(value, step.key, step.attribute)
         except ValueMismatch as error:
             done = path_text(_shown_step(each) for each in steps[: position + 1])
-            message = str(error).partition(": ")[2]
-            raise ValueMismatch(f"{done}: {message}", done) from None
+            message = f"{done}: {str(error).partition(': ')[2]}"
+            raise ValueMismatch(message, done) from None
     return Live(value) if isinstance(stored, Live) else ValueType.any().encode(value)
 
 
@@ -80,7 +81,7 @@ def _shown_step(step: StepLike) -> object:
 def _take(stored: Compound, key: str | int) -> Stored:
     try:
         if stored.kind == "dict":
-            return stored.items[stored.keys.index(key)]  # type: ignore[arg-type] # ValueError
+            return stored.items[stored.keys.index(key)]
         return stored.items[key]  # type: ignore[index] # TypeError
     except (ValueError, IndexError, TypeError):
         path = path_text([key])

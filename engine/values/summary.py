@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -26,7 +27,7 @@ def summarise(stored: Stored, width: int = 60) -> str:
     """What `stored` holds, in at most `width` characters (at least 8)."""
     try:
         text = _stored(stored, 0)
-    except Exception:  # noqa: BLE001 - a summary must never hide the error it is printed with
+    except Exception:  # noqa: BLE001 - a summary must not hide the error it is printed with
         text = f"<{type(stored).__name__}>"
     return cut(text, max(width, 8))
 
@@ -55,7 +56,7 @@ def _encoded(stored: Encoded, depth: int) -> str:
         references: list[str] = msgspec.json.decode(stored.meta) if stored.meta else []
         return _tree(msgspec.json.decode(stored.data), references, depth)
     if stored.codec == "path" and stored.data is not None:
-        return f"<{stored.meta} {os.path.basename(os.fsdecode(stored.data))}>"
+        return f"<{stored.meta} {Path(os.fsdecode(stored.data)).name}>"
     if stored.codec in {"file", "dir"}:
         return f"<{stored.codec} {stored.meta.split(':', 2)[-1]} {size_text(stored.size)}>"
     return f"<{stored.codec} {size_text(stored.size)}>"

@@ -5,9 +5,14 @@ Rule of this room: each library is imported only inside its own codec, when a va
 
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 from onready.engine.values.misfit import no_codec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class PandasCodec:
@@ -17,48 +22,79 @@ class PandasCodec:
 
     def handles(self, kind: type, /) -> bool:
         """The library's own classes; subclasses may carry more than a table."""
-        import pandas as pd  # noqa: PLC0415 - see the rule
+        import pandas as pd
 
-        return kind in {pd.DataFrame, pd.Series} or (
-            issubclass(kind, pd.Index) and kind.__module__.startswith("pandas.")
-        )
+        own = kind.__module__.partition(".")[0] == "pandas"
+        return own and issubclass(kind, pd.DataFrame | pd.Series | pd.Index)
 
     def encode(self, value: object, /) -> tuple[bytes, str]:
         """Parquet, written by way of an Arrow table that keeps index and dtypes."""
-        import pandas as pd  # noqa: PLC0415 - see the rule
+        import pandas as pd
 
         try:
-            import pyarrow as pa  # noqa: PLC0415 - see the rule
-            from pyarrow import parquet  # noqa: PLC0415
+            import pyarrow as pa
+            from pyarrow import parquet
         except ImportError:
             raise no_codec(type(value), "the codec of pandas needs pyarrow") from None
-        if isinstance(value, pd.DataFrame):
-            frame, meta = value, "frame"
-        elif isinstance(value, pd.Series):
-            frame, meta = value.to_frame("values"), "series" if value.name is None else "named"
-            if meta == "named":
-                frame = value.to_frame()
-        elif isinstance(value, pd.Index):
-            frame, meta = pd.DataFrame(index=value), "index"
-        else:  # pragma: no cover - handles() let it pass
-            raise no_codec(type(value))
+        frame, shape = _as_frame(value)
         buffer = BytesIO()
-        parquet.write_table(pa.Table.from_pandas(frame), buffer)
-        return buffer.getvalue(), meta
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of mixed column names: _faithful tells
+            parquet.write_table(pa.Table.from_pandas(frame), buffer)
+        data = buffer.getvalue()
+        kinds = {dtype.kind for dtype in (frame.index.dtype, frame.columns.dtype, *frame.dtypes)}
+        risky = "O" in kinds or frame.columns.empty
+        if risky and not _faithful(frame, _read(data)):
+            raise no_codec(type(value), "parquet would change its columns of Python objects")
+        freq = frame.index.freqstr if isinstance(frame.index, pd.DatetimeIndex) else None
+        return data, f"{shape} {freq}" if freq else shape
 
     def decode(self, data: bytes, meta: str, /) -> object:
         """The same kind of object."""
-        from pyarrow import parquet  # noqa: PLC0415 - see the rule
+        import pandas as pd
 
-        frame = parquet.read_table(BytesIO(data)).to_pandas()
-        if meta == "frame":
-            return frame
-        if meta == "index":
+        frame = _read(data)
+        shape, _, freq = meta.partition(" ")
+        if freq and isinstance(frame.index, pd.DatetimeIndex):
+            frame.index = pd.DatetimeIndex(frame.index, freq=freq)
+        if shape == "index":
             return frame.index
+        if shape == "frame":
+            return frame
         series = frame.iloc[:, 0]
-        if meta == "series":
+        if shape == "series":
             series.name = None
         return series
+
+
+def _as_frame(value: object) -> tuple[pd.DataFrame, str]:
+    import pandas as pd
+
+    if isinstance(value, pd.DataFrame):
+        return value, "frame"
+    if isinstance(value, pd.Series):
+        unnamed = value.name is None
+        return (value.to_frame("values"), "series") if unnamed else (value.to_frame(), "named")
+    if isinstance(value, pd.Index):
+        # With a column, since parquet keeps no rows without one.
+        return pd.DataFrame({"values": 0}, index=value), "index"
+    raise no_codec(type(value))  # pragma: no cover - handles() let it pass
+
+
+def _read(data: bytes) -> pd.DataFrame:
+    from pyarrow import parquet
+
+    frame: pd.DataFrame = parquet.read_table(BytesIO(data)).to_pandas()
+    return frame
+
+
+def _faithful(frame: pd.DataFrame, back: pd.DataFrame) -> bool:
+    """Whether parquet kept a frame: it changes dicts, sets, lists, and rows without columns."""
+    try:
+        same = frame.equals(back) and list(frame.columns) == list(back.columns)
+    except ValueError:  # comparing a list with the array that came of it
+        return False
+    return same and list(frame.dtypes) == list(back.dtypes)
 
 
 class PolarsCodec:
@@ -68,13 +104,13 @@ class PolarsCodec:
 
     def handles(self, kind: type, /) -> bool:
         """Lazy frames are no data: collect them first."""
-        import polars as pl  # noqa: PLC0415 - see the rule
+        import polars as pl
 
         return kind in {pl.DataFrame, pl.Series, pl.LazyFrame}
 
     def encode(self, value: object, /) -> tuple[bytes, str]:
         """Arrow's IPC file form."""
-        import polars as pl  # noqa: PLC0415 - see the rule
+        import polars as pl
 
         buffer = BytesIO()
         if isinstance(value, pl.Series):
@@ -87,9 +123,9 @@ class PolarsCodec:
 
     def decode(self, data: bytes, meta: str, /) -> object:
         """The same kind of object."""
-        import polars as pl  # noqa: PLC0415 - see the rule
+        import polars as pl
 
-        frame = pl.read_ipc(BytesIO(data), memory_map=False)
+        frame = pl.read_ipc(BytesIO(data))
         return frame.to_series() if meta == "series" else frame
 
 
@@ -100,13 +136,13 @@ class ArrowCodec:
 
     def handles(self, kind: type, /) -> bool:
         """Tables and columns."""
-        import pyarrow as pa  # noqa: PLC0415 - see the rule
+        import pyarrow as pa
 
         return kind in {pa.Table, pa.RecordBatch, pa.ChunkedArray} or issubclass(kind, pa.Array)
 
     def encode(self, value: object, /) -> tuple[bytes, str]:
         """Arrow's IPC stream form."""
-        import pyarrow as pa  # noqa: PLC0415 - see the rule
+        import pyarrow as pa
 
         if isinstance(value, pa.Array):
             table, meta = pa.table({"values": pa.chunked_array([value])}), "array"
@@ -123,7 +159,7 @@ class ArrowCodec:
 
     def decode(self, data: bytes, meta: str, /) -> object:
         """The same kind of object."""
-        import pyarrow as pa  # noqa: PLC0415 - see the rule
+        import pyarrow as pa
 
         with pa.ipc.open_stream(data) as reader:
             table = reader.read_all()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-from onready.engine.errors import InternalError
+from onready.engine.errors import InternalError, NoCodec, OnreadyError, StoreError
 from onready.engine.values.annotations import (
     NONE,
     SCALARS,
@@ -17,18 +17,21 @@ from onready.engine.values.annotations import (
     is_any,
     quick_check,
 )
-from onready.engine.values.codec import leaf_codec, named_codec
-from onready.engine.values.misfit import Attribute, Misfit, shown, type_name
+from onready.engine.values.codec import Codec, leaf_codec, named_codec
+from onready.engine.values.misfit import Misfit, type_name
+from onready.engine.values.reading import loads
 from onready.engine.values.stored import Compound, Encoded, Live, Stored
-from onready.engine.values.tagged import dumps, encode_leaf, loads
 from onready.engine.values.validation import Validator, soften
+from onready.engine.values.writing import dumps, encode_leaf, has_json_form
 
 INT_LOW: Final = -(2**63)
 INT_HIGH: Final = 2**63 - 1
 TEXT_LIMIT: Final = 1024
 """Characters up to which a text is its own stored form."""
+_ENDLESS: Final = "$: the value is nested too deeply, or refers to itself"
 _OWN_FORM: Final = frozenset({NONE, bool, float})
 _HELD: Final = frozenset({Encoded, Compound, Live})
+_BYTES: Final = frozenset({bytes, bytearray, memoryview})
 _CACHED: Final = 4096
 
 
@@ -106,33 +109,29 @@ class ValueType:
             return self._encode(self._fit(value), check=True)
         except Misfit as misfit:
             raise misfit.public() from misfit.__cause__
+        except RecursionError:
+            raise NoCodec(_ENDLESS) from None
 
     def _encode(self, value: object, *, check: bool) -> Stored:
         if self.codec:
-            data, meta = encode_leaf(named_codec(self.codec), value)
-            return Encoded(self.codec, data, None, len(data), meta)
+            return _whole(named_codec(self.codec), value)
         if is_scalar(value):
             return value  # type: ignore[return-value] # a scalar
         kind = type(value)
-        if kind is bytes:
-            return Encoded("bytes", value, None, len(value))  # type: ignore[arg-type] # bytes
-        codec = leaf_codec(kind)
+        codec = named_codec("bytes") if kind in _BYTES else None
+        if codec is None and not has_json_form(kind):
+            codec = leaf_codec(kind)
         if codec is not None:
-            data, meta = encode_leaf(codec, value)
-            return Encoded(codec.name, data, None, len(data), meta)
+            return _whole(codec, value)
         return dumps(value, self._classes, _check_field if check else None)
 
     def _fit(self, value: object) -> object:
         """`value` as the annotation has it, or a Misfit."""
-        try:
-            if self._check.passes(value):
-                return value
-            softened = soften(value)
-            if softened is not value and self._check.passes(softened):
-                return softened
-        except RecursionError:
-            message = "the value is nested too deeply, or refers to itself"
-            raise Misfit(message) from None
+        if self._check.passes(value):
+            return value
+        softened = soften(value)
+        if softened is not value and self._check.passes(softened):
+            return softened
         if self._validator is None:
             self._validator = Validator(self.annotation)
         return self._validator.fit(softened)
@@ -157,6 +156,11 @@ class ValueType:
             return self._fit(value)
         except Misfit as misfit:
             raise misfit.public() from None
+        except (OnreadyError, MemoryError):
+            raise
+        except Exception as error:
+            message = f"a stored value does not decode: {type(error).__name__}: {error}"
+            raise StoreError(message) from error
 
     def _decode(self, stored: Stored) -> object:
         kind = type(stored)
@@ -189,16 +193,21 @@ class ValueType:
         return list(values) if stored.kind == "list" else tuple(values)
 
 
+def _whole(codec: Codec, value: object) -> Encoded:
+    data, meta = encode_leaf(codec, value)
+    return Encoded(codec.name, data, None, len(data), meta)
+
+
 def _check_field(kind: type, name: str, value: object) -> None:
     """A field of a dataclass that pydantic let pass: it does not look into instances."""
     field = _field_types(kind).get(name)
-    if field is not None and not field._check.passes(value):  # noqa: SLF001 - the same class
-        field._fit(value)  # noqa: SLF001
+    if field is not None and not field._check.passes(value):
+        field._fit(value)
 
 
 @lru_cache(_CACHED)
 def _field_types(kind: type) -> dict[str, ValueType]:
-    from typing import get_type_hints  # noqa: PLC0415 - rare
+    from typing import get_type_hints
 
     try:
         hints = get_type_hints(kind, include_extras=True)
@@ -233,5 +242,3 @@ def _of_identity(identity: _Identity, codec: str) -> ValueType:
 
 
 _ANY: Final = ValueType.of(Any)
-
-__all__ = ["TEXT_LIMIT", "Attribute", "ValueType", "is_scalar", "shown"]

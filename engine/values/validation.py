@@ -17,6 +17,7 @@ from onready.engine.values.misfit import Misfit, shown, type_name
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
+    from pydantic_core import ErrorDetails
 
 _EXPECTED: Final = {
     "int_type": "int",
@@ -39,20 +40,21 @@ _EXPECTED: Final = {
     "decimal_type": "Decimal",
     "path_type": "path",
 }
+_PLAIN_KINDS: Final = "biufU"
+"""numpy's kinds of bool, ints, float, text: dates have an `item` too, but it may be a count."""
 _JSON_TYPES: Final = frozenset({type(None), bool, int, float, str})
 
 
 class Validator:
-    """The pydantic side of one annotation. `ok` is False where pydantic cannot read it."""
+    """The pydantic side of one annotation; one that pydantic cannot read lets all values pass."""
 
-    __slots__ = ("_adapter", "annotation", "ok")
+    __slots__ = ("_adapter", "annotation")
 
     def __init__(self, annotation: object) -> None:
-        from pydantic import ConfigDict, TypeAdapter  # noqa: PLC0415 - see the rule
-        from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError  # noqa: PLC0415
+        from pydantic import ConfigDict, TypeAdapter
+        from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
         self.annotation = annotation
-        self.ok = True
         # In a list, since pydantic takes no configuration for a bare dataclass or TypedDict.
         config = ConfigDict(arbitrary_types_allowed=True)
         try:
@@ -60,26 +62,22 @@ class Validator:
             self._adapter: TypeAdapter[list[object]] | None = TypeAdapter(wrapped, config=config)
         except (PydanticUserError, PydanticUndefinedAnnotation, NameError, TypeError):
             self._adapter = None
-            self.ok = False
 
     def fit(self, value: object) -> object:
         """`value`, or what it reads as; Misfit where it does not fit."""
         if self._adapter is None:
             return value
-        from pydantic import ValidationError  # noqa: PLC0415 - see the rule
+        from pydantic import ValidationError
 
         try:
             result = self._adapter.validate_python([value], strict=True)[0]
         except ValidationError as error:
             return self._from_json(value, error)
-        except RecursionError:
-            message = "the value is nested too deeply, or refers to itself"
-            raise Misfit(message) from None
         return result if _converted(value, result) else value
 
     def _from_json(self, value: object, strict: ValidationError) -> object:
-        from pydantic import ValidationError  # noqa: PLC0415 - see the rule
-        from pydantic_core import to_json  # noqa: PLC0415 - see the rule
+        from pydantic import ValidationError
+        from pydantic_core import to_json
 
         if self._adapter is not None and _is_json(value):
             try:
@@ -119,7 +117,7 @@ def soften(value: object) -> object:
     return value if numpy is None else _soften(value, numpy.generic)
 
 
-def _soften(value: Any, generic: type) -> object:
+def _soften(value: Any, generic: Any) -> object:
     kind = type(value)
     if kind is list or kind is tuple:
         items = [_soften(item, generic) for item in value]
@@ -132,18 +130,18 @@ def _soften(value: Any, generic: type) -> object:
             for (new_key, new), (key, old) in zip(pairs.items(), value.items(), strict=False)
         )
         return value if same and len(pairs) == len(value) else pairs
-    if isinstance(value, generic):
-        plain: object = value.item()  # type: ignore[attr-defined] # numpy.generic has it
+    if isinstance(value, generic) and value.dtype.kind in _PLAIN_KINDS:
+        plain: object = value.item()
         return plain if type(plain) in _JSON_TYPES else value
     return value
 
 
 def explain(error: ValidationError, value: object, annotation: object) -> Misfit:
     """The Misfit for what pydantic found: the deepest place, what it wants and what is there."""
-    places: list[tuple[list[object], object, dict[str, Any]]] = []
+    places: list[tuple[list[object], object, ErrorDetails]] = []
     for item in error.errors(include_url=False):
         trail, found = _walk(item["loc"][1:], value, missing=item["type"] == "missing")
-        places.append((trail, found, dict(item)))
+        places.append((trail, found, item))
     deepest = max(len(trail) for trail, _, _ in places)
     trail, found, first = next(place for place in places if len(place[0]) == deepest)
     wanted: list[str] = []
@@ -162,7 +160,7 @@ def explain(error: ValidationError, value: object, annotation: object) -> Misfit
     return misfit
 
 
-def _expected(item: dict[str, Any]) -> str:
+def _expected(item: ErrorDetails) -> str:
     kind = item["type"]
     if kind in _EXPECTED:
         return _EXPECTED[kind]
