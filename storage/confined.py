@@ -51,17 +51,22 @@ class Folder:
 
     @contextmanager
     def folder(self, name: str, *, make: bool = False) -> Generator[Folder]:
-        """The folder `name` in this one; made, durably, where missing and `make`."""
+        """The folder `name` in this one; made, durably, where missing and `make`.
+
+        FileNotFoundError, NotADirectoryError for a regular file, StoreError for a link.
+        """
         _one(name)
         if make:
             self._make(name)
         try:
             descriptor = os.open(name, _FOLDER, dir_fd=self._fd)
         except OSError as error:
-            if error.errno in _LINKS:
-                message = f"{name!r} in the catalog is not a folder"
-                raise StoreError(message) from error
-            raise
+            if error.errno not in _LINKS:
+                raise
+            if self.size(name) is not None:  # a record, where the way needs a folder
+                raise NotADirectoryError(error.errno, error.strerror, name) from None
+            message = f"{name!r} in the catalog is not a folder"
+            raise StoreError(message) from error
         try:
             yield Folder(descriptor)
         finally:

@@ -212,7 +212,7 @@ class DirectoryCatalog:
                     folder = stack.enter_context(folder.folder(part))
                 with folder.reader(last) as file:
                     return file.read()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 raise KeyError(name) from None
 
     def _list(self, prefix: str) -> Sequence[str]:
@@ -222,7 +222,7 @@ class DirectoryCatalog:
             try:
                 for part in parents:
                     folder = stack.enter_context(folder.folder(part))
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return []
             base = "".join(f"{part}/" for part in parents)
             found = [base + name for name in folder.files()]

@@ -13,7 +13,6 @@ in `onready.engine.spi`.
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -99,9 +98,10 @@ class RunLogSuite:
         assert await read_all(run_log, "r1", 4_321) == events[4_321:]
 
     async def test_large_values_come_back_as_they_went(self, run_log: RunLog) -> None:
-        data = random.Random(7).randbytes(32 * 1024)
+        data = bytes(range(256)) * 128
         value = Encoded("bytes", data, None, len(data))
-        events = [started(), *(NodeSucceeded(n, 1.0, NodeKey("a"), 1, value) for n in range(2, 60))]
+        events: list[AnyEvent] = [started()]
+        events += [NodeSucceeded(seq, 1.0, NodeKey("a"), 1, value) for seq in range(2, 60)]
         await run_log.append("r1", 1, events)
         assert await read_all(run_log, "r1") == events
 
