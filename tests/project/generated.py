@@ -30,6 +30,18 @@ FAILURE_KINDS: Final = {
     "cancelled": "It was stopped.",
 }
 
+LOADING: Final = {
+    "G060": (
+        "What should name a function is no reference.",
+        "Write `module:name` or `file.py:name`.",
+    ),
+    "G061": ("There is no such module or file.", "Install its package where the worker runs."),
+    "G062": ("The module has no such name.", "Define it at the top level of the module."),
+    "G063": ("The module's import failed.", "See the cause: it is your module's own error."),
+    "G064": ("What the reference names is no function.", "Name a function or a task."),
+}
+"""Codes of engine/loading.py, which workers import without the graph layer."""
+
 
 def states() -> str:
     """The transition table as a picture."""
@@ -43,6 +55,7 @@ def graph_codes() -> str:
     from onready.engine.graph.codes import CODES
 
     rows = [(f"`{name}`", code.meaning, code.cure) for name, code in CODES.items()]
+    rows += [(f"`{name}`", *texts) for name, texts in LOADING.items()]
     return table(("code", "meaning", "what to do"), rows)
 
 

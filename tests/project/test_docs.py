@@ -21,7 +21,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from tests.project import generated
-from tests.project.tree import ROOT, short
+from tests.project.tree import ROOT, product, short
 
 PAGES = [
     ROOT / "README.md",
@@ -149,3 +149,11 @@ def test_paths_that_the_architecture_names_exist() -> None:
         source = (ROOT / path).read_text("utf-8")
         if name:
             assert re.search(rf"(def|class) {name.rpartition('.')[2]}\b", source), f"{path}:{name}"
+
+
+def test_every_code_of_a_graph_error_is_in_the_table() -> None:
+    used = {
+        code for path in product() for code in re.findall(r"\bG[0-9]{3}\b", path.read_text("utf-8"))
+    }
+    table = generated.graph_codes()
+    assert {code for code in used if f"`{code}`" not in table} == set()
