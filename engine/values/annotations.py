@@ -98,7 +98,7 @@ def _build(annotation: object, seen: dict[type, Check]) -> Check:
     raise _NotSimpleError
 
 
-def _build_generic(origin: object, args: tuple[Any, ...], seen: dict[type, Check]) -> Check:
+def _build_generic(origin: Any, args: tuple[Any, ...], seen: dict[type, Check]) -> Check:
     if origin is Union or origin is types.UnionType:
         checks = [_build(arg, seen) for arg in args]
         tests = [check.test for check in checks if check.test is not None]

@@ -115,7 +115,7 @@ def _tree(tree: Any, references: list[str], depth: int, parts: Sequence[Stored] 
         return shown(tree, 200)
     if len(tree) == 1:
         name, content = next(iter(tree.items()))
-        if name.startswith("$") and references is not None:
+        if name.startswith("$"):
             return _tagged(name[1:], content, references, inner, parts)
     pairs = [f"{key!r}: {inner(item)}" for key, item in list(tree.items())[:_FIRST]]
     return _joined("{", pairs, len(tree), "keys", "}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from onready.engine.values.misfit import no_codec
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PandasCodec:
-    """`DataFrame`, `Series` and `Index`, as parquet; needs pyarrow."""
+    """`DataFrame`, `Series`, `Index` and single times, as parquet; needs pyarrow."""
 
     name = "pandas"
 
@@ -25,7 +25,8 @@ class PandasCodec:
         import pandas as pd
 
         own = kind.__module__.partition(".")[0] == "pandas"
-        return own and issubclass(kind, pd.DataFrame | pd.Series | pd.Index)
+        kinds = pd.DataFrame | pd.Series | pd.Index | pd.Timestamp | pd.Timedelta
+        return own and issubclass(kind, kinds)
 
     def encode(self, value: object, /) -> tuple[bytes, str]:
         """Parquet, written by way of an Arrow table that keeps index and dtypes."""
@@ -42,8 +43,8 @@ class PandasCodec:
             warnings.simplefilter("ignore")  # of mixed column names: _faithful tells
             parquet.write_table(pa.Table.from_pandas(frame), buffer)
         data = buffer.getvalue()
-        kinds = {dtype.kind for dtype in (frame.index.dtype, frame.columns.dtype, *frame.dtypes)}
-        risky = "O" in kinds or frame.columns.empty
+        dtypes = {dtype.name for dtype in (frame.index.dtype, frame.columns.dtype, *frame.dtypes)}
+        risky = "object" in dtypes or frame.columns.empty
         if risky and not _faithful(frame, _read(data)):
             raise no_codec(type(value), "parquet would change its columns of Python objects")
         freq = frame.index.freqstr if isinstance(frame.index, pd.DatetimeIndex) else None
@@ -61,6 +62,8 @@ class PandasCodec:
             return frame.index
         if shape == "frame":
             return frame
+        if shape == "single":
+            return frame.iloc[0, 0]
         series = frame.iloc[:, 0]
         if shape == "series":
             series.name = None
@@ -78,6 +81,8 @@ def _as_frame(value: object) -> tuple[pd.DataFrame, str]:
     if isinstance(value, pd.Index):
         # With a column, since parquet keeps no rows without one.
         return pd.DataFrame({"values": 0}, index=value), "index"
+    if isinstance(value, pd.Timestamp | pd.Timedelta):
+        return pd.DataFrame({"values": [value]}), "single"
     raise no_codec(type(value))  # pragma: no cover - handles() let it pass
 
 
@@ -151,7 +156,7 @@ class ArrowCodec:
         elif isinstance(value, pa.RecordBatch):
             table, meta = pa.Table.from_batches([value]), "batch"
         else:
-            table, meta = value, "table"
+            table, meta = cast("Any", value), "table"
         buffer = BytesIO()
         with pa.ipc.new_stream(buffer, table.schema) as writer:
             writer.write_table(table)
