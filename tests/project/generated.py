@@ -9,7 +9,7 @@ import ast
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final, get_args, get_type_hints
 
 from tests.project.tree import ROOT
 
@@ -131,6 +131,22 @@ def verbs() -> str:
     return table(("verb", "does"), [(f"`{name}`", verb.help) for name, verb in VERBS.items()])
 
 
+def run_options() -> str:
+    """The options of `onready run`, from their annotations."""
+    from cyclopts import Parameter
+
+    from onready.cli.common import Stores
+    from onready.cli.run import Options
+
+    rows: list[tuple[str, ...]] = []
+    for kind in (Options, Stores):
+        for hint in get_type_hints(kind, include_extras=True).values():
+            (given,) = (item for item in hint.__metadata__ if isinstance(item, Parameter))
+            names = ", ".join(f"`{name}`" for name in given.name or ())
+            rows.append((names, given.help or ""))
+    return table(("option", "meaning"), rows)
+
+
 GENERATORS: Final[dict[str, Callable[[], str]]] = {
     "states": states,
     "graph-codes": graph_codes,
@@ -140,6 +156,7 @@ GENERATORS: Final[dict[str, Callable[[], str]]] = {
     "exit-codes": exit_codes,
     "settings": settings,
     "verbs": verbs,
+    "run-options": run_options,
 }
 
 
