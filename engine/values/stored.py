@@ -33,7 +33,7 @@ class Compound(msgspec.Struct, frozen=True, array_like=True, tag="c"):
     """A list, tuple or dict whose items are stored values: what a map or a tuple result is.
 
     `keys` are the keys of a dict, in order, empty else. `parts` is one value in several pieces:
-    item 0 is its JSON, which refers to the others by position (values/tagged.py).
+    item 0 is its JSON, which refers to the others by position (values/writing.py).
     """
 
     kind: Literal["list", "tuple", "dict", "parts"]

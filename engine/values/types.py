@@ -57,14 +57,25 @@ class ValueType:
 
     `exact` is the scalar class whose instances are their own stored form, None where there is
     none. An int must be within 64 bits for that, and a text short and encodable: `is_scalar`.
+    `takes_any` says that there is no annotation.
     Make one with `of` or `any`: they are cached, and pydantic's part is built when first needed.
     """
 
-    __slots__ = ("_check", "_known", "_scalars", "_validator", "annotation", "codec", "exact")
+    __slots__ = (
+        "_check",
+        "_known",
+        "_scalars",
+        "_validator",
+        "annotation",
+        "codec",
+        "exact",
+        "takes_any",
+    )
 
     def __init__(self, annotation: object, codec: str = "") -> None:
         self.annotation = annotation
         self.codec = "" if codec == "json" else codec
+        self.takes_any = annotation is Any
         if codec and codec != "json":
             named_codec(codec)  # a PluginError now, not at the end of the first attempt
         check = quick_check(annotation)
@@ -102,7 +113,7 @@ class ValueType:
         if type(value) in self._scalars and is_scalar(value):
             return value  # type: ignore[return-value] # a scalar
         try:
-            if not validate or self.annotation is Any:
+            if self.takes_any or not validate:
                 return self._encode(value, check=False)
             if self._check.passes(value):
                 return self._encode(value, check=False)
@@ -151,7 +162,7 @@ class ValueType:
             return stored.value
         try:
             value = self._decode(stored)
-            if self.annotation is Any or type(value) in self._check.kinds:
+            if self.takes_any or type(value) in self._check.kinds:
                 return value
             return self._fit(value)
         except Misfit as misfit:

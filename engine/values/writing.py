@@ -3,8 +3,8 @@
 Plain structures (dicts with text keys, lists, scalars) are plain JSON. Whatever JSON has no form
 for is an object with one key that begins with `$`: `{"$tuple": [...]}`, `{"$bytes": "..."}`,
 `{"$data": [0, {...}]}`. `Encoded.meta` is then a JSON list: the class references that the data
-counts into; it is empty for plain JSON. What other codecs encode goes in as `{"$leaf": ...}`,
-large pieces as `{"$part": n}`: item n of a Compound of kind `parts`, whose item 0 is the JSON.
+counts into; it is empty for plain JSON. What other codecs encode goes in as `{"$leaf": ...}`;
+large pieces and files stay outside, and the value is then a Compound (`splitting.py`).
 
 Rule of this room: exact types decide, never `isinstance`: a subclass that is not known has no form.
 """
@@ -24,6 +24,7 @@ from onready.engine.values.leaves import WRITERS
 from onready.engine.values.misfit import Attribute, Misfit, no_codec
 from onready.engine.values.records import data_state, enum_state, model_state, record_kind
 from onready.engine.values.references import reference_of
+from onready.engine.values.splitting import split
 from onready.engine.values.stored import INLINE_LIMIT, Compound, Encoded
 
 _INT_LOW: Final = -(2**63)
@@ -63,11 +64,12 @@ def dumps(value: object, known: Known, check: FieldCheck | None = None) -> Encod
         else:
             return Encoded("json", data, None, len(data))
     writer = Writer(known, check)
-    data = _encode(writer.write(value))
-    if not writer.tagged:
-        return Encoded("json", data, None, len(data))
-    body = Encoded("json", data, None, len(data), _encode(writer.references).decode())
-    return Compound("parts", (body, *writer.parts)) if writer.parts else body
+    tree = writer.write(value)
+    meta = _encode(writer.references).decode() if writer.tagged else ""
+    if writer.parts:
+        return split(tree, meta, writer.parts)
+    data = _encode(tree)
+    return Encoded("json", data, None, len(data), meta)
 
 
 def is_plain(value: Any) -> bool:
