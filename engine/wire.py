@@ -190,8 +190,10 @@ def _value_from_json(data: object) -> object:
     if "float" in form:
         return float(str(form["float"]))
     if "kind" in form:
-        items = cast("list[object]", form.get("items", []))
-        return ["c", form["kind"], [_value_from_json(item) for item in items], form.get("keys", [])]
+        items = form.get("items")
+        if isinstance(items, list):
+            items = [_value_from_json(item) for item in cast("list[object]", items)]
+        return ["c", form["kind"], items, form.get("keys", [])]
     if "codec" not in form:
         message = f"not a stored value: {sorted(form)}"
         raise ValueError(message)
@@ -239,9 +241,14 @@ def _failure_from_json(data: object) -> object:
     form = cast("Json", data)
     items = _as_array(Failure, form)
     position = Failure.__struct_fields__.index("frames")
-    frames = cast("Sequence[Json]", items[position])
-    items[position] = [_as_array(Frame, frame) for frame in frames]
+    frames = items[position]
+    if isinstance(frames, (list, tuple)):
+        items[position] = [_frame_from_json(frame) for frame in cast("list[object]", frames)]
     return items
+
+
+def _frame_from_json(data: object) -> object:
+    return _as_array(Frame, cast("Json", data)) if isinstance(data, dict) else data
 
 
 def _as_array(kind: type[msgspec.Struct], form: Json) -> list[object]:
