@@ -36,8 +36,11 @@ class Call(msgspec.Struct, frozen=True, tag="call"):
 
 
 class Shell(msgspec.Struct, frozen=True, tag="shell"):
-    """A program: `argv` after substitution of inputs, each input one argument or part of one.
+    """A program: `{name}` in an element of `argv` stands for the text of the input `name`.
 
+    A brace text whose name is in no input is left alone. What is filled in stays one argument or
+    a part of one; it is never read again. Every input is also the environment variable
+    `ONREADY_INPUT_<NAME>`, the name in capitals. No shell is started but one that `argv` names.
     `outputs` are paths, relative to the attempt's work folder, that it must leave behind; with
     none the result is what it wrote to standard output, as text without the last newline.
     """

@@ -15,7 +15,7 @@ from onready.engine.names import Location
 Where = tuple[str, int]
 """A file and a line: what each node keeps. A Location is made of it when somebody asks."""
 
-_OURS: Final = str(Path(__file__).parent.parent)
+_OURS: Final = str(Path(__file__).parent.parent) + "/"
 
 
 def caller() -> Where:

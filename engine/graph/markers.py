@@ -78,8 +78,9 @@ def Provided(what: str | type[object], /) -> object:  # noqa: N802 - reads as a 
     """Stand, as a parameter's default, for a live object that the engine fills in.
 
     `conn: Pool = Provided("db")` receives what was given as `Engine(provided={"db": pool})` or
-    per run; it works on in-process backends. `Provided(NodeContext)` receives the node's context and works
-    on every backend. The result is `Any` for a name, because only the annotation knows the type.
+    per run; it works on in-process backends. `Provided(NodeContext)` receives the node's context
+    and works on every backend. The result is `Any` for a name, because only the annotation knows
+    the type. GraphError for anything else.
     """
     if isinstance(what, str) and what.isidentifier() and what != CONTEXT:
         return ProvidedObject(what)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from onready.engine.values import File
 
 _PLACEHOLDER: Final = re.compile(r"(?<!\{)\{([A-Za-z_][A-Za-z0-9_]*)\}(?!\})")
+_LITERAL: Final = re.compile(r"\{\{([A-Za-z_][A-Za-z0-9_]*)\}\}")
 _INTERPRETER: Final = re.compile(r"(ba|da|z|k|a)?sh|fish|python[0-9.]*|perl|ruby|node|php")
 _SCRIPT_FLAG: Final = re.compile(r"-[A-Za-z]*[cer]|--eval|--command")
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -146,7 +147,7 @@ def record_shell(
     _check_placeholders(argv, values)
     paths = (outputs,) if isinstance(outputs, str) else tuple(outputs or ())
     _check_outputs(paths)
-    work = Shell(argv, _variables(environment), tuple(values), paths)
+    work = Shell(_with_literals(argv, values), _variables(environment), tuple(values), paths)
     program = argv[0].rpartition("/")[2]
     command_ = ShellCommand(
         program if is_name(program) else "shell", work, read_options(options, _DEFAULTS)
@@ -210,6 +211,16 @@ def _check_placeholders(argv: tuple[str, ...], values: Mapping[str, object]) -> 
     if _PLACEHOLDER.search(argv[0]):
         message = f"the program itself, {argv[0]!r}, is an input"
         raise Code.G044.error(message, here(), "Name the program in the command.")
+
+
+def _with_literals(argv: tuple[str, ...], values: Mapping[str, object]) -> tuple[str, ...]:
+    """The arguments with `{{key}}` as `{key}`: backends leave alone what is no input."""
+    for part in argv:
+        for key in _LITERAL.findall(part):
+            if key in values:
+                message = f"the command has {{{{{key}}}}} for a literal text and an input {key!r}"
+                raise Code.G043.error(message, here(), "Rename the input.")
+    return tuple(_LITERAL.sub(r"{\1}", part) for part in argv)
 
 
 def _is_script(argv: tuple[str, ...], index: int) -> bool:

@@ -5,9 +5,11 @@ Rule of this room: a task wraps its function and never calls it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
+from onready.engine.errors import GraphError
 from onready.engine.graph.body import Argument, Body, Input, Node
 from onready.engine.graph.codes import Code
 from onready.engine.graph.constants import store
@@ -85,8 +87,7 @@ class Task(Definition[P, R]):
         default serves.
         """
         chosen: list[tuple[Parameter, Stored]] = []
-        for parameter in self.function.parameters.values():
-            default = self._default(parameter)
+        for parameter, default in self._defaults:
             given = parameter.name in inputs
             if given or not (parameter.provided or isinstance(default, Live)):
                 chosen.append((parameter, default))
@@ -100,10 +101,20 @@ class Task(Definition[P, R]):
             made = self._bodies[key] = self._one_node(open_ones)
         return made
 
-    def _default(self, parameter: Parameter) -> Stored:
-        if parameter.required or parameter.provided:
-            return None
-        return store(parameter.default, self.function.accepts(parameter.name), self.label)
+    @functools.cached_property
+    def _defaults(self) -> list[tuple[Parameter, Stored]]:
+        """Every parameter with the stored form of its default; Live where it has none."""
+        accepts = self.function.accepts
+        found: list[tuple[Parameter, Stored]] = []
+        for parameter in self.function.parameters.values():
+            default: Stored = None
+            if not parameter.required and not parameter.provided:
+                try:
+                    default = store(parameter.default, accepts(parameter.name), self.label)
+                except GraphError:  # `x: int = None`: the function's own business
+                    default = Live(parameter.default)
+            found.append((parameter, default))
+        return found
 
     def _one_node(self, parameters: list[tuple[Parameter, Stored]]) -> Body:
         function = self.function

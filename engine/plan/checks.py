@@ -80,8 +80,8 @@ def _check_importable(spec: TaskSpec, function: Function, where: Location) -> No
         raise Code.G052.error(message, where)
     # Only what is loaded already is compared: a script's `__main__` must not be run twice.
     found = _loaded(function)
-    if found is not None and found is not function.fn:
-        message = f"{spec.name} runs on {spec.backend!r}, but {reference} is something else by now"
+    if found is not function.fn:
+        message = f"{spec.name} runs on {spec.backend!r}, but {reference} is not that function"
         raise Code.G052.error(message, where, "Give the function a name of its own.")
 
 

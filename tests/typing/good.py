@@ -1,0 +1,107 @@
+"""Uses of the public API that every type checker must take without a word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_type
+
+from onready.engine.context import NodeContext
+from onready.engine.graph import Bound, GraphBuilder, Provided, each, graph, shell, task
+from onready.engine.options import Resources, Retry
+from onready.engine.values import File
+
+
+class Pool: ...
+
+
+@dataclass
+class Model:
+    alpha: float
+
+
+@task
+async def load(url: str, db: Pool = Provided("db")) -> list[int]:
+    return [len(url)]
+
+
+@task(retry=3)
+def clean(raw: list[int]) -> list[int]:
+    return raw
+
+
+@task(retry=Retry(3, backoff=1.0, on=(OSError, "timeout")), timeout=60, resources=Resources(cpu=1))
+def train(data: list[int], alpha: float, context: NodeContext = Provided(NodeContext)) -> Model:
+    return Model(alpha)
+
+
+@task(name="pair-up", backend="process", options={"queue": "short"})
+async def pair(number: int, text: str = "") -> tuple[int, str]:
+    return number, text
+
+
+@task()
+def nothing() -> None: ...
+
+
+@task
+def best(models: list[Model]) -> Model:
+    return models[0]
+
+
+@graph
+def fold(data: list[int], alphas: list[float]) -> list[Model]:
+    models = train.map(data, each(alphas))
+    assert_type(models, list[Model])
+    return models
+
+
+@graph(name="main", on_error="continue", timeout=10)
+def main(url: str, alphas: list[float] | None = None) -> tuple[Model, list[list[Model]], int]:
+    raw = load(url)
+    assert_type(raw, list[int])
+    data = clean(raw)
+    number, text = pair(data[0])
+    assert_type(number, int)
+    assert_type(text, str)
+    model = train(data, alpha=0.5)
+    assert_type(model.alpha, float)
+    nested = fold.map(each([data, [1, 2]]), [0.1, 0.5])
+    assert_type(nested, list[list[Model]])
+    assert_type(nested[0], list[Model])
+    assert_type(clean.map(each([[1], [2]])), list[list[int]])
+    assert_type(train.with_options(name="again", after=[data], retry=0, limit=4)(data, 0.1), Model)
+    fold.with_options(name="folded", after=[model], limit=2).map(each([data]), [0.1])
+    assert_type(shell(["echo", "{x}"], inputs={"x": number}), str)
+    assert_type(shell("make report", outputs="report.txt"), File)
+    assert_type(shell("make all", outputs=["a", "b"]), dict[str, File])
+    nothing()
+    return best(fold(data, [0.1])), nested, number
+
+
+def built() -> Bound[Model]:
+    g = GraphBuilder("built", on_error="stop")
+    url = g.param("url", str, default="x")
+    assert_type(url, str)
+    raw = g.add(load, url)
+    assert_type(raw, list[int])
+    data = g.add(clean, raw, name="tidy", after=["later"])
+    assert_type(data, list[int])
+    models = g.map(train, data, each([0.1, 0.5]))
+    assert_type(models, list[Model])
+    g.add(nothing, name="later")
+    g.shell("make", after=[data])
+    bound = g.build(g.add(best, models), inputs={"url": "y"})
+    assert_type(bound, Bound[Model])
+    return bound
+
+
+def plain() -> None:
+    assert_type(clean.fn([1]), list[int])
+    assert_type(clean.bind([1]), Bound[list[int]])
+    assert_type(main.bind("u"), Bound[tuple[Model, list[list[Model]], int]])
+    covariant: Bound[object] = clean.bind([1])
+    del covariant
+
+
+async def awaited() -> None:
+    assert_type(await load.fn("u", Pool()), list[int])
