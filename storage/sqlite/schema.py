@@ -83,10 +83,14 @@ def connect(path: Path, busy_timeout: float, *, writes: bool) -> sqlite3.Connect
         isolation_level=None,
         check_same_thread=True,
     )
-    connection.execute("PRAGMA trusted_schema = OFF")
-    if writes:
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
+    try:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        if writes:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA journal_size_limit = 67108864")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

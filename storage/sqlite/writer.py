@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from onready.engine.errors import OnreadyError, StoreError
+from onready.engine.errors import InternalError, OnreadyError, StoreError
 from onready.storage.sqlite import schema
 from onready.storage.sqlite.faults import translate
 from onready.storage.sqlite.servant import Request
@@ -55,7 +55,7 @@ class Writer:
         fault = self._replaced() or self._transact(connection, ready)
         if fault is None:
             return
-        if len(ready) == 1 or fault.retryable:
+        if len(ready) == 1 or (isinstance(fault, StoreError) and fault.retryable):
             for request in ready:
                 request.error = fault
             return
@@ -74,8 +74,8 @@ class Writer:
 
     def _transact(
         self, connection: sqlite3.Connection, requests: list[Request]
-    ) -> StoreError | None:
-        """One transaction; what went wrong with the database, or None."""
+    ) -> OnreadyError | None:
+        """One transaction; what went wrong with all of it, or None."""
         try:
             connection.execute("BEGIN IMMEDIATE")
             for request in requests:
@@ -86,8 +86,13 @@ class Writer:
                     request.error = error
             connection.execute("COMMIT")
         except sqlite3.Error as error:
+            return translate(error, self.path)
+        except Exception as error:  # noqa: BLE001 - a bug must not take the other runs along
+            fault = InternalError(f"the run log's writer failed: {error!r}; please file a bug")
+            fault.__cause__ = error
+            return fault
+        finally:
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
-            return translate(error, self.path)
         return None
