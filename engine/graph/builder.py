@@ -159,7 +159,7 @@ class GraphBuilder:
             message = f"{name!r} cannot name an input"
             raise Code.G021.error(message, here(), "Use a name that a Python parameter can have.")
         if name in body.inputs:
-            message = f"the graph has an input {name!r} already"
+            message = f"the graph {body.name} has an input {name!r} already"
             raise Code.G020.error(message, here())
         entry = Input(body, name, kind, annotation_text(kind))
         if default is not MISSING:

@@ -45,7 +45,7 @@ class Function:
 
     def __init__(self, fn: Callable[..., object], role: str) -> None:
         self.fn = fn
-        self.location = place_of(_innermost(fn))
+        self.location = place_of(_innermost(fn)) or here()
         self.label = plain_name(fn)
         self.is_async = _is_coroutine_function(fn)
         self._check_kind(role)
@@ -76,7 +76,7 @@ class Function:
         except (TypeError, ValueError) as error:
             message = f"{self.label} has no signature that can be read, so it cannot be a {role}"
             cure = "Wrap it: a function with named parameters that calls it."
-            raise Code.G040.error(message, self.location or here(), cure) from error
+            raise Code.G040.error(message, self.location, cure) from error
 
     def _add(self, parameter: inspect.Parameter, role: str) -> None:
         kind = parameter.kind

@@ -128,7 +128,7 @@ class Task(Definition[P, R]):
             entry = Input(body, parameter.name, annotation, text, required, default)
             arguments.append(Argument(parameter.name, input_ref(body, entry)))
         place = function.location
-        where = (place.file, place.line) if place is not None else ("", 0)
+        where = place.file, place.line
         node = Node(body, 0, self.node_name or self.label, self, arguments, where)
         body.nodes.append(node)
         body.result = Ref(node)

@@ -172,7 +172,7 @@ class _Compiler:
     def _place(self, where: tuple[str, int]) -> str:
         text = self._places.get(where)
         if text is None:
-            text = self._places[where] = f"{where[0]}:{where[1]}" if where[0] else ""
+            text = self._places[where] = f"{where[0]}:{where[1]}"
         return text
 
     def _provide(
