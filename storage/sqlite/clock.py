@@ -16,6 +16,7 @@ Rule of this room: reads clocks, nothing else.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,8 +33,12 @@ class Moment:
     wall: float
 
 
+Clock = Callable[[], Moment]
+"""Gives the moment now."""
+
+
 class LeaseClock:
-    """Gives the moments by which leases are compared."""
+    """The machine's own clocks."""
 
     def __init__(self) -> None:
         self._boot: str | None = None

@@ -10,7 +10,7 @@ import sqlite3
 
 from onready.engine.errors import RunLeaseHeld, StaleEpoch
 from onready.engine.spi import Lease
-from onready.storage.sqlite.clock import LeaseClock, Moment
+from onready.storage.sqlite.clock import Clock, Moment
 from onready.storage.sqlite.servant import Request
 
 
@@ -19,7 +19,7 @@ class TakeLease(Request):
 
     __slots__ = ("_clock", "duration", "owner", "run")
 
-    def __init__(self, run: str, owner: str, duration: float, clock: LeaseClock) -> None:
+    def __init__(self, run: str, owner: str, duration: float, clock: Clock) -> None:
         super().__init__()
         self.run = run
         self.owner = owner
@@ -53,7 +53,7 @@ class RenewLease(Request):
 
     __slots__ = ("_clock", "lease")
 
-    def __init__(self, lease: Lease, clock: LeaseClock) -> None:
+    def __init__(self, lease: Lease, clock: Clock) -> None:
         super().__init__()
         self.lease = lease
         self._clock = clock

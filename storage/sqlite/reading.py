@@ -17,7 +17,7 @@ from onready.engine.wire import decode_events
 from onready.storage.index import BATCH, gapless
 from onready.storage.sqlite import schema
 from onready.storage.sqlite.appends import checksum
-from onready.storage.sqlite.clock import LeaseClock
+from onready.storage.sqlite.clock import Clock
 from onready.storage.sqlite.faults import translate
 from onready.storage.sqlite.servant import Request
 
@@ -96,7 +96,7 @@ class ListRuns(Request):
 
     __slots__ = ("clock", "query")
 
-    def __init__(self, query: RunFilter, clock: LeaseClock) -> None:
+    def __init__(self, query: RunFilter, clock: Clock) -> None:
         super().__init__()
         self.query = query
         self.clock = clock
