@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,13 +31,16 @@ from onready.engine.spi import (
     Lost,
     Outcome,
     Reporter,
-    ResultRecord,
     result_name,
 )
 from onready.engine.values.stored import Durable, Live, Stored
+from onready.engine.worker.record import decode_record
 
 T = TypeVar("T")
 Phase = Literal["queued", "running", "succeeded", "failed"]
+BAD_ENVELOPE: Final = 64
+TRY_AGAIN: Final = 75
+"""Exit codes of `execute-single-node`, where it could not write a result record."""
 _TAIL: Final = 20
 _CANCEL_MARGIN: Final = 4.0
 """Seconds beyond the grace within which a cancelled job must be seen to have ended."""
@@ -80,7 +84,7 @@ class Pace:
 class _Watch:
     """One attempt that waits for the end of its job."""
 
-    __slots__ = ("handle", "job", "lost", "on_running", "seen", "turn")
+    __slots__ = ("asked", "handle", "job", "lost", "missed", "on_running", "seen", "turn")
 
     def __init__(self, handle: str, on_running: Callable[[], None], now: float) -> None:
         self.handle = handle
@@ -88,6 +92,10 @@ class _Watch:
         self.seen = now
         self.job: Job | None = None
         self.lost = ""
+        self.missed = False
+        """The platform answered, and did not know the job."""
+        self.asked = False
+        """Its owner has seen that it was missed, and looked for a record."""
         self.turn = anyio.Event()
 
     @property
@@ -95,6 +103,10 @@ class _Watch:
         return bool(self.lost) or (
             self.job is not None and self.job.phase in {"succeeded", "failed"}
         )
+
+    @property
+    def has_news(self) -> bool:
+        return self.ended or (self.missed and not self.asked)
 
 
 class PollingBackend(ABC):
@@ -160,8 +172,8 @@ class PollingBackend(ABC):
             # Shielded: a submission that was cut off half-way could not be stopped afterwards.
             handle = await self._call("submit", partial(self.submit, attempt), shield=True)
         except anyio.get_cancelled_exc_class():
-            with anyio.move_on_after(self.pace.call_timeout, shield=True):
-                await self._stop_by_name(attempt)
+            with anyio.move_on_after(attempt.grace + _CANCEL_MARGIN, shield=True):
+                await self._stop_by_name(attempt, report)
             raise
         return await self._own(attempt, handle, report)
 
@@ -194,7 +206,11 @@ class PollingBackend(ABC):
             return Lost(_failure(attempt, "lost", message, job, report))
         code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
         reason = f": {job.reason}" if job.reason else ""
-        return Failed(_failure(attempt, job.kind, f"the job failed{code}{reason}", job, report))
+        message = f"the job failed{code}{reason}"
+        if job.exit_code == TRY_AGAIN:
+            raise BackendError(message, retryable=True)
+        kind: FailureKind = "config" if job.exit_code == BAD_ENVELOPE else job.kind
+        return Failed(_failure(attempt, kind, message, job, report))
 
     # --- one attempt -------------------------------------------------------------------------
 
@@ -202,10 +218,15 @@ class PollingBackend(ABC):
         watch = _Watch(handle, lambda: report.started(handle), anyio.current_time())
         try:
             await self._wait(watch)
+            while not watch.ended:  # Gone from the platform, perhaps because it is done.
+                watch.asked = True
+                if (found := await recorded(attempt)) is not None:
+                    return found
+                await self._wait(watch)
         except anyio.get_cancelled_exc_class():
             with anyio.move_on_after(attempt.grace + _CANCEL_MARGIN, shield=True):
                 await self._stop(attempt, watch, report)
-            if not watch.ended:
+            if not watch.ended and not watch.missed:
                 report.warning("cancel-timeout", f"job {handle} was not seen to end")
             raise
         return await self._conclude(attempt, watch, report)
@@ -216,45 +237,64 @@ class PollingBackend(ABC):
             job = watch.job or Job("queued")
             return found or Lost(_failure(attempt, "lost", watch.lost, job, report))
         await self._fetch_logs(watch.handle, report)
-        outcome = await self.outcome(attempt, watch.job, report)
         try:
-            await self._call("remove", partial(self.remove, [watch.handle]))
+            return await self.outcome(attempt, watch.job, report)
+        finally:
+            await self._remove(watch.handle, report)
+
+    async def _remove(self, handle: str, report: Reporter) -> None:
+        try:
+            await self._call("remove", partial(self.remove, [handle]))
         except BackendError as error:
             report.warning("not-removed", str(error))
-        return outcome
 
     async def _fetch_logs(self, handle: str, report: Reporter) -> None:
+        given: Counter[str] = Counter()
         try:
-            with anyio.fail_after(self.pace.unknown_after):
-                async for stream, data in self.logs(handle):
-                    report.log(stream, data)
-        except Exception as error:  # noqa: BLE001 - the author's own code: it may raise anything
-            report.warning("logs-incomplete", str(self._fault("logs", error)))
+            await self._call("logs", partial(self._give_logs, handle, report, given))
+        except BackendError as error:
+            report.warning("logs-incomplete", str(error))
+
+    async def _give_logs(self, handle: str, report: Reporter, given: Counter[str]) -> None:
+        """Report the job's output beyond what was `given` by earlier tries."""
+        seen: Counter[str] = Counter()
+        async for stream, data in self.logs(handle):
+            new = data[max(0, given[stream] - seen[stream]) :]
+            seen[stream] += len(data)
+            if new:
+                report.log(stream, new)
+                given[stream] = seen[stream]
 
     async def _stop(self, attempt: Attempt, watch: _Watch, report: Reporter) -> None:
         try:
+            watch.missed = watch.asked = False  # From now on, gone is as good as ended.
             await self._call("cancel", partial(self.cancel, [watch.handle], attempt.grace))
             await self._wait(watch)
             if watch.job is not None and not watch.lost:
                 await self._fetch_logs(watch.handle, report)
-                await self._call("remove", partial(self.remove, [watch.handle]))
+                await self._remove(watch.handle, report)
         except BackendError as error:
             report.warning("cancel-failed", str(error))
 
-    async def _stop_by_name(self, attempt: Attempt) -> None:
-        handle = await self.find(attempt.name)
+    async def _stop_by_name(self, attempt: Attempt, report: Reporter) -> None:
+        try:
+            handle = await self._call("find", partial(self.find, attempt.name))
+        except BackendError as error:
+            report.warning("cancel-failed", str(error))
+            return
         if handle is not None:
-            await self.cancel([handle], attempt.grace)
+            watch = _Watch(handle, lambda: None, anyio.current_time())
+            await self._stop(attempt, watch, report)
 
     # --- the shared poll loop ----------------------------------------------------------------
 
     async def _wait(self, watch: _Watch) -> None:
-        """Return when the watch has ended; poll for all watches while nobody else does."""
+        """Return when there is news for the watch; poll for all while nobody else does."""
         self._watches[watch] = None
         if self._nudge is not None:
             self._nudge.set()
         try:
-            while not watch.ended:
+            while not watch.has_news:
                 if self._leader is None:
                     self._leader = watch
                     try:
@@ -278,7 +318,7 @@ class PollingBackend(ABC):
                 await anyio.sleep(pause)
             changed = await self._poll_all()
             self._polled = anyio.current_time()
-            if mine.ended:
+            if mine.has_news:
                 return
             grown = min(self._interval * self.pace.factor, self.pace.longest)
             self._interval = self.pace.shortest if changed else grown
@@ -318,9 +358,11 @@ class PollingBackend(ABC):
         elif silent is not None:
             if now - watch.seen > self.pace.unreachable_after:
                 watch.lost = f"the platform does not answer: {silent}"
-        elif now - watch.seen > self.pace.unknown_after:
-            watch.lost = f"the platform does not know the job {watch.handle} (any more)"
-        if watch.ended:
+        else:
+            watch.missed = True
+            if now - watch.seen > self.pace.unknown_after:
+                watch.lost = f"the platform does not know the job {watch.handle} (any more)"
+        if watch.has_news:
             watch.turn.set()
         return job is not None and (watch.ended or previous != job)
 
@@ -409,7 +451,7 @@ async def recorded(attempt: Attempt) -> Outcome | None:
         content = await attempt.catalog.read(result_name(attempt.run, attempt.name))
     except KeyError:
         return None
-    return msgspec.json.decode(content, type=ResultRecord).outcome
+    return decode_record(content).outcome
 
 
 def _failure(

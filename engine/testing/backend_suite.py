@@ -438,6 +438,8 @@ class BackendSuite:
                     await self._until(lambda: _lines(tmp_path / "doomed"))
                     assert await other.sweep(lambda labels: labels.run == "kept") == 1
                 await anyio.Path(gate).touch()
+                await self._until(lambda: stage.outcomes)
+                tasks.cancel_scope.cancel()
             assert isinstance(stage.outcomes[0], Succeeded), stage.outcomes
 
     async def test_sweep_leaves_foreign_jobs_alone(self, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ class Platform:
     deaf: bool = False
     """Cancels are accepted and nothing happens."""
     output: bytes = b"some output\n"
+    log_faults: list[Exception] = field(default_factory=list)
 
     def end(self, name: str, job: Job) -> None:
         self.jobs[name] = job
@@ -108,7 +109,12 @@ class Grid(PollingBackend):
         return name if name in self.platform.jobs else None
 
     async def logs(self, handle: str) -> AsyncIterator[tuple[Literal["stdout", "stderr"], bytes]]:
-        yield "stdout", self.platform.output
+        half = len(self.platform.output) // 2
+        yield "stdout", self.platform.output[:half]
+        if self.platform.log_faults:
+            raise self.platform.log_faults.pop(0)
+        yield "stderr", b"err"
+        yield "stdout", self.platform.output[half:]
 
     async def leftovers(self) -> Mapping[str, Labels]:
         return self.platform.labels
@@ -196,7 +202,7 @@ async def test_without_a_record_the_job_speaks(scene: Scene) -> None:
     assert isinstance(outcome, Failed)
     failure = outcome.failure
     assert (failure.kind, failure.exit_code, failure.reason) == ("oom", 137, "OOMKilled")
-    assert (failure.node, failure.attempt, failure.log) == ("node", 1, ("some output",))
+    assert (failure.node, failure.attempt, failure.log) == ("node", 1, ("some oerrutput",))
     assert failure.message == "the job failed with exit code 137: OOMKilled"
 
 
@@ -214,6 +220,42 @@ async def test_a_good_end_without_a_record_is_lost(scene: Scene) -> None:
     outcome = await scene.execute(attempt)
     assert isinstance(outcome, Lost)
     assert "left no result record" in outcome.failure.message
+
+
+async def test_a_cut_log_is_read_again_without_doubles(scene: Scene) -> None:
+    scene.platform.log_faults = [NetError("cut"), NetError("cut again")]
+    attempt, reporter = scene.attempt(), RecordingReporter()
+    await scene.succeed(attempt)
+    assert await scene.backend.execute(attempt, reporter) == Succeeded(42)
+    assert reporter.output("stdout") == b"some output\n"
+    assert reporter.output("stderr") == b"err"
+    assert not reporter.warnings
+
+
+async def test_a_log_that_cannot_be_read_is_a_warning(scene: Scene) -> None:
+    scene.platform.log_faults = [KeyError("a bug")]
+    attempt, reporter = scene.attempt(), RecordingReporter()
+    await scene.succeed(attempt)
+    assert await scene.backend.execute(attempt, reporter) == Succeeded(42)
+    assert reporter.warnings == [("logs-incomplete", "logs: KeyError: 'a bug'")]
+
+
+@pytest.mark.parametrize(("code", "kind"), [(64, "config"), (1, "exit"), (9, "exit")])
+async def test_exit_codes_of_the_one_node_command(scene: Scene, code: int, kind: str) -> None:
+    attempt = scene.attempt()
+    scene.platform.end(attempt.name, Job("failed", code))
+    outcome = await scene.execute(attempt)
+    assert isinstance(outcome, Failed)
+    assert outcome.failure.kind == kind
+
+
+async def test_try_again_is_a_retryable_fault_of_the_backend(scene: Scene) -> None:
+    attempt = scene.attempt()
+    scene.platform.end(attempt.name, Job("failed", 75))
+    with pytest.raises(BackendError, match="exit code 75") as caught:
+        await scene.execute(attempt)
+    assert caught.value.retryable
+    assert scene.platform.removed == [attempt.name], "the name must be free for the next try"
 
 
 # --- one loop for all -----------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""An onready backend for the company's batch service."""
