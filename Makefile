@@ -22,6 +22,7 @@ demo: $(EXAMPLES) ## Set everything up and run the digits example with live prog
 test: $(DEV) ## Run all tests, then hold the coverage: engine 100 % of branches, the rest 90 %
 	@$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest -q examples/company-batch
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include='*/engine/*' --fail-under=100
 	$(BIN)/coverage report --omit='*/engine/*' --fail-under=90
@@ -61,7 +62,8 @@ $(EXAMPLES): pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) -e '.[examples]'
 	@touch $@
 
-$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+$(DEV): pyproject.toml constraints.txt examples/company-batch/pyproject.toml | $(BIN)/python
 	@echo "installing onready and its development tools"
 	@$(PIP) -e '.[dev]'
+	@$(PIP) --no-deps -e examples/company-batch
 	@touch $(EXAMPLES) $@
