@@ -28,6 +28,8 @@ from typing import (
     get_type_hints,
 )
 
+from onready.engine.values.typed_dicts import fields_of, is_typed_dict
+
 NONE: Final = type(None)
 SCALARS: Final[frozenset[type]] = frozenset({NONE, bool, int, float, str})
 _WIDER: Final[dict[type, frozenset[type]]] = {
@@ -161,7 +163,7 @@ def _build_class(kind: type, seen: dict[type, Check]) -> Check:
         if getattr(kind, "__parameters__", ()) or hasattr(kind, "__pydantic_config__"):
             raise _NotSimpleError
         return _fields_check(kind, seen)
-    if _is_typed_dict(kind):
+    if is_typed_dict(kind):
         return _typed_dict_check(kind, seen)
     if getattr(kind, "_is_protocol", False) or kind in _LISTS or kind in _DICTS:
         raise _NotSimpleError
@@ -175,10 +177,6 @@ def _build_class(kind: type, seen: dict[type, Check]) -> Check:
 
 def _is_named_tuple(kind: Any) -> bool:
     return issubclass(kind, tuple) and hasattr(kind, "_fields")
-
-
-def _is_typed_dict(kind: type) -> bool:
-    return issubclass(kind, dict) and hasattr(kind, "__total__")
 
 
 def _fields_check(kind: type, seen: dict[type, Check]) -> Check:
@@ -202,9 +200,9 @@ def _fields_check(kind: type, seen: dict[type, Check]) -> Check:
 
 def _typed_dict_check(kind: type, seen: dict[type, Check]) -> Check:
     result = seen[kind] = Check()
-    hints = get_type_hints(kind)
-    required: frozenset[str] = getattr(kind, "__required_keys__", frozenset())
-    checks = [(name, _build(hint, seen)) for name, hint in hints.items()]
+    fields = fields_of(kind)
+    required = {name for name, (_, needed) in fields.items() if needed}
+    checks = [(name, _build(hint, seen)) for name, (hint, _) in fields.items()]
 
     def test(value: object) -> bool:
         return (
@@ -238,7 +236,7 @@ def _collect(annotation: object, found: set[type]) -> None:
         subclass: type
         for subclass in type.__subclasses__(kind):
             _collect(subclass, found)
-    if dataclasses.is_dataclass(kind) or _is_named_tuple(kind) or _is_typed_dict(kind):
+    if dataclasses.is_dataclass(kind) or _is_named_tuple(kind) or is_typed_dict(kind):
         hints: dict[str, object] = {}
         try:
             hints = get_type_hints(kind, include_extras=True)

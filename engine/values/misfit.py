@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from reprlib import Repr
-from typing import Final
+from types import UnionType
+from typing import Final, Union, get_args, get_origin
 
 from onready.engine.errors import NoCodec, ValueMismatch
 
@@ -77,8 +78,15 @@ def type_name(annotation: object) -> str:
     """A type as people read it: `int`, `module.Class`, `list[int]`."""
     if annotation is type(None):
         return "None"
-    if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
+    if isinstance(annotation, type) and not get_args(annotation):
         module = annotation.__module__
         name = annotation.__qualname__.rpartition("<locals>.")[2]
         return name if module in {"builtins", "__main__"} else f"{module}.{name}"
+    args = get_args(annotation)
+    origin = get_origin(annotation)
+    if origin is Union or origin is UnionType:
+        return " | ".join(map(type_name, args))
+    if origin is not None and isinstance(origin, type) and args:
+        inner = ", ".join("..." if arg is Ellipsis else type_name(arg) for arg in args)
+        return f"{type_name(origin)}[{inner}]"
     return str(annotation).replace("typing.", "")

@@ -10,10 +10,11 @@ Rule of this room: JSON trees and encoded pieces; the values themselves are not 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
+from onready.engine.values.scalars import is_scalar
 from onready.engine.values.stored import Compound, Encoded, Stored
 
 _PART: Final = "$part"
@@ -41,13 +42,11 @@ def _items(trees: Any, meta: str, parts: Sequence[Encoded]) -> tuple[Stored, ...
 
 def _item(tree: Any, meta: str, parts: Sequence[Encoded]) -> Stored:
     if isinstance(tree, dict) and list(tree) == [_PART]:
-        return parts[tree[_PART] - 1]
+        number: int = tree[_PART]
+        return parts[number - 1]
     if any(True for _ in _references(tree)):
         return split(tree, meta, parts)
-    # Whole numbers beyond 64 bits are tagged, and a float is finite: both fit any form of events.
-    if tree is None or isinstance(tree, bool | float):
-        return cast("Stored", tree)
-    return _body(tree, meta)
+    return tree if is_scalar(tree) else _body(tree, meta)
 
 
 def _body(tree: Any, meta: str) -> Encoded:

@@ -20,36 +20,15 @@ from onready.engine.values.annotations import (
 from onready.engine.values.codec import Codec, leaf_codec, named_codec
 from onready.engine.values.misfit import Misfit, type_name
 from onready.engine.values.reading import loads
+from onready.engine.values.scalars import is_scalar
 from onready.engine.values.stored import Compound, Encoded, Live, Stored
 from onready.engine.values.validation import Validator, soften
 from onready.engine.values.writing import dumps, encode_leaf, has_json_form
 
-INT_LOW: Final = -(2**63)
-INT_HIGH: Final = 2**63 - 1
-TEXT_LIMIT: Final = 1024
-"""Characters up to which a text is its own stored form."""
 _ENDLESS: Final = "$: the value is nested too deeply, or refers to itself"
-_OWN_FORM: Final = frozenset({NONE, bool, float})
 _HELD: Final = frozenset({Encoded, Compound, Live})
 _BYTES: Final = frozenset({bytes, bytearray, memoryview})
 _CACHED: Final = 4096
-
-
-def is_scalar(value: object) -> bool:
-    """Whether `value` is its own stored form."""
-    if type(value) is int:
-        return INT_LOW <= value <= INT_HIGH
-    if type(value) is str:
-        return len(value) <= TEXT_LIMIT and (value.isascii() or _encodes(value))
-    return type(value) in _OWN_FORM
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class ValueType:
@@ -111,7 +90,7 @@ class ValueType:
         have any size before that.
         """
         if type(value) in self._scalars and is_scalar(value):
-            return value  # type: ignore[return-value] # a scalar
+            return value
         try:
             if self.takes_any or not validate:
                 return self._encode(value, check=False)
@@ -127,7 +106,7 @@ class ValueType:
         if self.codec:
             return _whole(named_codec(self.codec), value)
         if is_scalar(value):
-            return value  # type: ignore[return-value] # a scalar
+            return value
         kind = type(value)
         codec = named_codec("bytes") if kind in _BYTES else None
         if codec is None and not has_json_form(kind):

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from onready.engine.values.misfit import Misfit, shown, type_name
+from onready.engine.values.typed_dicts import NEEDED, modernise
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -40,6 +41,7 @@ _EXPECTED: Final = {
     "decimal_type": "Decimal",
     "path_type": "path",
 }
+_NO_JSON: Final = "needs_python_object"
 _PLAIN_KINDS: Final = "biufU"
 """numpy's kinds of bool, ints, float, text: dates have an `item` too, but it may be a count."""
 _JSON_TYPES: Final = frozenset({type(None), bool, int, float, str})
@@ -58,8 +60,9 @@ class Validator:
         # In a list, since pydantic takes no configuration for a bare dataclass or TypedDict.
         config = ConfigDict(arbitrary_types_allowed=True)
         try:
-            wrapped: Any = list[annotation]  # type: ignore[valid-type] # known at run time only
-            self._adapter: TypeAdapter[list[object]] | None = TypeAdapter(wrapped, config=config)
+            wrapped: Any = list[modernise(annotation) if NEEDED else annotation]  # type: ignore[misc] # known at run time only
+            adapter: TypeAdapter[list[object]] = TypeAdapter(wrapped, config=config)
+            self._adapter = adapter if adapter.pydantic_complete else None
         except (PydanticUserError, PydanticUndefinedAnnotation, NameError, TypeError):
             self._adapter = None
 
@@ -84,19 +87,25 @@ class Validator:
                 data = to_json([value], inf_nan_mode="constants")
                 return self._adapter.validate_json(data, strict=True)[0]
             except ValidationError as error:
-                raise explain(error, value, self.annotation) from None
+                kinds = {item["type"] for item in error.errors(include_url=False)}
+                # Where JSON cannot say (an array), the strict errors are the ones to read.
+                if _NO_JSON not in kinds:
+                    raise explain(error, value, self.annotation) from None
             except ValueError:
                 pass  # a text that is not UTF-8: the strict error says enough
         raise explain(strict, value, self.annotation) from None
 
 
-def _converted(value: object, result: object) -> bool:
+def _converted(value: Any, result: Any) -> bool:
     """Whether pydantic made something else of `value`: then what it made is taken."""
-    if isinstance(value, dict) and isinstance(result, dict):
+    if not isinstance(value, type(result)):
+        # An int serves as a float; a ValidatorIterator is what pydantic makes of an Iterable.
+        return not isinstance(value, int) and type(result).__name__ != "ValidatorIterator"
+    if isinstance(value, dict):
         return any(_converted(value.get(key), item) for key, item in result.items())
-    if isinstance(value, list | tuple) and isinstance(result, list | tuple):
+    if isinstance(value, list | tuple):
         return any(map(_converted, value, result))
-    return isinstance(value, dict) and not isinstance(result, dict)
+    return False
 
 
 def _is_json(value: object) -> bool:
@@ -149,13 +158,15 @@ def explain(error: ValidationError, value: object, annotation: object) -> Misfit
         text = _expected(item)
         if other == trail and text not in wanted:
             wanted.append(text)
-    whole = f"expected {type_name(annotation)}" if not trail else f"expected {' or '.join(wanted)}"
+    text = " or ".join(wanted)
+    if not trail:
+        # The whole value: its annotation says best what was wanted, unless there is a rule in it.
+        rule = first["type"] not in _EXPECTED and "_type" not in first["type"]
+        text = f"{type_name(annotation)} ({text})" if rule else type_name(annotation)
     if first["type"] == "missing":
         misfit = Misfit("is missing")
     else:
-        detail = f" ({' or '.join(wanted)})" if not trail and len(wanted) == 1 else ""
-        detail = detail if detail.strip(" ()") != type_name(annotation) else ""
-        misfit = Misfit(f"{whole}{detail}, got {type_name(type(found))} {shown(found)}")
+        misfit = Misfit(f"expected {text}, got {type_name(type(found))} {shown(found)}")
     misfit.trail.extend(reversed(trail))
     return misfit
 
@@ -198,6 +209,7 @@ def _step(value: object, step: int | str) -> tuple[bool, object]:
         if isinstance(value, Sequence) and not isinstance(value, str) and step < len(value):
             return True, value[step]
         return False, None
-    if isinstance(value, str | int | float | list | tuple | set | None):
+    fields = getattr(value, "_fields", None) if isinstance(value, tuple) else None
+    if fields is None and isinstance(value, str | int | float | list | tuple | set | None):
         return False, None
     return (True, getattr(value, step)) if hasattr(value, step) else (False, None)
