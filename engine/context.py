@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
+from onready.engine.folders import make_private
 from onready.engine.names import NodeKey
 from onready.engine.spi import Reporter
 
@@ -38,7 +39,11 @@ class NodeContext:
     @property
     def folder(self) -> Path:
         """A private scratch folder (mode 0700), made when first asked for, removed afterwards."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return make_private(self._folder)
+
+    @property
+    def incoming(self) -> Path:
+        """Where files among the inputs are put; for whoever loads them."""
         return self._folder
 
     def progress(self, fraction: float | None = None, message: str = "") -> None:
@@ -53,13 +58,25 @@ class NodeContext:
         self._report.log(stream, data)
 
 
-_current: ContextVar[NodeContext | None] = ContextVar("onready_node", default=None)
+class ContextSource(Protocol):
+    """Whoever runs attempts: makes the context of one when it is asked for."""
+
+    def node_context(self, key: NodeKey, attempt: int) -> NodeContext: ...
+
+
+# A tuple and no NodeContext: most nodes never look, and the dispatch path sets this every time.
+_current: ContextVar[tuple[ContextSource, NodeKey, int] | None] = ContextVar(
+    "onready_node", default=None
+)
+
+bind = _current.set
+"""Make (source, key, attempt) the current attempt: for the dispatcher and the worker alone."""
 
 
 def current() -> NodeContext | None:
     """The node attempt on whose behalf this code runs, or None outside of one."""
-    return _current.get()
-
-
-bind = _current.set
-"""Make a context the current one: for the dispatcher and the worker alone."""
+    bound = _current.get()
+    if bound is None:
+        return None
+    source, key, attempt = bound
+    return source.node_context(key, attempt)

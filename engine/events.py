@@ -59,7 +59,9 @@ class RunCancelling(Event, tag="run.cancelling"):
 
 
 class RunSucceeded(Event, tag="run.succeeded"):
-    """Terminal."""
+    """Terminal. `value` is the graph's; None too where it is a live object."""
+
+    value: Stored = None
 
 
 class RunFailed(Event, tag="run.failed"):

@@ -1,0 +1,71 @@
+"""onready: an async, event-driven DAG execution engine.
+
+This is the whole public API; the contracts for plug-in authors are in `onready.engine.spi`, their
+test kit in `onready.engine.testing`.
+"""
+
+from onready.engine.context import NodeContext, current
+from onready.engine.engine import Engine
+from onready.engine.errors import (
+    BackendError,
+    ConfigError,
+    Failure,
+    GraphError,
+    InputError,
+    InternalError,
+    NoCodec,
+    NodeFailed,
+    OnreadyError,
+    PluginError,
+    RunCancelled,
+    RunConflict,
+    RunFailed,
+    RunLeaseHeld,
+    RunNotFound,
+    StoreError,
+    ValueMismatch,
+)
+from onready.engine.graph import Bound, GraphBuilder, Provided, Ref, Task, each, graph, shell, task
+from onready.engine.options import Resources, Retry
+from onready.engine.portal import run_sync
+from onready.engine.run import Run, RunOutcome
+from onready.engine.values import Dir, File
+
+__all__ = [
+    "BackendError",
+    "Bound",
+    "ConfigError",
+    "Dir",
+    "Engine",
+    "Failure",
+    "File",
+    "GraphBuilder",
+    "GraphError",
+    "InputError",
+    "InternalError",
+    "NoCodec",
+    "NodeContext",
+    "NodeFailed",
+    "OnreadyError",
+    "PluginError",
+    "Provided",
+    "Ref",
+    "Resources",
+    "Retry",
+    "Run",
+    "RunCancelled",
+    "RunConflict",
+    "RunFailed",
+    "RunLeaseHeld",
+    "RunNotFound",
+    "RunOutcome",
+    "StoreError",
+    "Task",
+    "ValueMismatch",
+    "current",
+    "each",
+    "graph",
+    "run_sync",
+    "shell",
+    "task",
+]

@@ -1,0 +1,239 @@
+"""From ready rows to live attempts: which executor, which lane, in what order.
+
+What may not live here: how attempts run, what limits are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from onready.engine.dispatcher.bulk import BulkFeed
+from onready.engine.dispatcher.inline import InlinePool
+from onready.engine.dispatcher.lanes import Demand, Lane, Limit, Ticket
+from onready.engine.dispatcher.remote import RemoteFeed
+from onready.engine.dispatcher.tasks import LiveTask
+from onready.engine.errors import Failure
+from onready.engine.plan.model import Fragment, FromProvided, Plan
+from onready.engine.scheduler.state import READY, Row
+from onready.engine.spi import Backend, BulkBackend
+
+if TYPE_CHECKING:
+    from onready.engine.dispatcher.core import Dispatcher
+
+INLINE = "inline"
+
+
+class Limits:
+    """The limits that all runs of an engine share, and those of one run."""
+
+    def __init__(
+        self,
+        *,
+        parallel: Sequence[Limit],
+        backends: Mapping[str, Limit],
+        pools: Mapping[str, Limit],
+        resources: Mapping[str, Limit],
+    ) -> None:
+        self.parallel = parallel
+        self.backends = backends
+        self.pools = pools
+        self.resources = resources
+
+    def of(self, task: LiveTask) -> list[Demand]:
+        """What one attempt of `task` takes."""
+        spec = task.spec
+        demands: list[Demand] = [(limit, 1) for limit in self.parallel]
+        if spec.backend in self.backends:
+            demands.append((self.backends[spec.backend], 1))
+        if spec.pool:
+            demands.append((self.pools[spec.pool], 1))
+        amounts = {
+            "cpu": spec.resources.cpu,
+            "memory": float(spec.resources.memory_bytes),
+            "gpu": float(spec.resources.gpu),
+        }
+        demands += [
+            (self.resources[name], amount)
+            for name, amount in amounts.items()
+            if amount and name in self.resources
+        ]
+        return demands
+
+
+class Admission:
+    """Queues of one run."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        backends: Mapping[str, Backend | BulkBackend],
+        limits: Limits,
+        plan: Plan,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self.inline = InlinePool(dispatcher)
+        self.bulk: dict[str, BulkFeed] = {}
+        self.remote: dict[str, RemoteFeed] = {}
+        for name, backend in backends.items():
+            if isinstance(backend, BulkBackend):
+                self.bulk[name] = BulkFeed(dispatcher, backend)
+            else:
+                self.remote[name] = RemoteFeed(dispatcher, name, backend)
+        self._lanes: dict[tuple[int, int], Lane] = {}
+        self._planned: list[tuple[Lane, list[Ticket]]] = []
+        self.stalled: deque[Lane] = deque()
+        _mark_fast(plan, dispatcher.tasks, limits)
+        self._all_fast = all(task.fast for task in dispatcher.tasks)
+
+    def admit(self, rows: Sequence[Row]) -> None:
+        """These rows are ready: queue them, start what the limits allow."""
+        queue = self.inline.queue
+        if self._all_fast:
+            queue.extend(rows)
+            return
+        tasks = self._dispatcher.tasks
+        touched: dict[int, Lane] = {}
+        for row in rows:
+            task = tasks[row.node.task]  # type: ignore[index] # a task row has a task
+            if task.fast and not row.node.limit:
+                queue.append(row)
+            else:
+                lane = self._lane(row, task)
+                lane.backlog.append(row)
+                touched[id(lane)] = lane
+        for lane in touched.values():
+            self.pump(lane)
+        for feed in self.bulk.values():
+            feed.flush()
+
+    def _lane(self, row: Row, task: LiveTask) -> Lane:
+        # A map with a limit of its own has a lane of its own, for as long as it is open.
+        limit = row.node.limit if row.item >= 0 else 0
+        key = (task.position, id(row.scope) if limit else 0)
+        lane = self._lanes.get(key)
+        if lane is None:
+            demands = self._limits.of(task)
+            if limit:
+                demands.append((Limit(f"map {row.node.name}", limit), 1))
+            backend = task.spec.backend
+            feed = self.inline if backend == INLINE else self.bulk.get(backend)
+            submit = feed.submit if feed is not None else self.remote[backend].submit
+            lane = self._lanes[key] = Lane(task, demands, submit)
+        return lane
+
+    def forget_map(self, row: Row) -> None:
+        """The map `row` is closed: so is its lane."""
+        if row.node.limit and row.node.task is not None:
+            self._lanes.pop((row.node.task, id(row.body)), None)
+
+    def pump(self, lane: Lane) -> None:
+        """Start what the lane's limits allow."""
+        too_much = lane.impossible()
+        if too_much is not None:
+            self._refuse(lane, too_much)
+            return
+        feed = self.remote.get(lane.task.spec.backend)
+        if feed is not None:
+            self._launch(lane, ())
+            planned = feed.plan(lane)
+            if planned:
+                self._planned.append((lane, planned))
+            return
+        wake = partial(self._wake, lane)
+        backlog = lane.backlog
+        while backlog:
+            row = backlog[0]
+            if row.state is not READY:
+                backlog.popleft()
+            elif lane.take(wake):
+                backlog.popleft()
+                ticket = Ticket(row, lane, row.attempt + 1)
+                ticket.holds = True
+                lane.submit(ticket)
+            else:
+                return
+
+    def _refuse(self, lane: Lane, limit: Limit) -> None:
+        message = f"needs more {limit.name} than there is ({limit.capacity:g})"
+        for row in lane.backlog:
+            if row.state is READY:
+                failure = Failure("unschedulable", message)
+                self._dispatcher.outcomes.failed(row, row.attempt + 1, failure)
+        lane.backlog.clear()
+
+    def launch_planned(self) -> None:
+        """What was planned in this turn is in the journal: launch it once that is durable."""
+        if not self._planned:
+            return
+        planned, self._planned = self._planned, []
+        for lane, tickets in planned:
+            launch = partial(self._launch_soon, lane, tickets)
+            if self.remote[lane.task.spec.backend].barrier and self._dispatcher.durable:
+                self._dispatcher.journal.when_durable(launch)
+            else:
+                launch()
+
+    def _launch_soon(self, lane: Lane, tickets: Sequence[Ticket]) -> None:
+        lane.queue.extend(tickets)
+        self._wake(lane)
+
+    def _launch(self, lane: Lane, tickets: Sequence[Ticket]) -> None:
+        lane.queue.extend(tickets)
+        queue = lane.queue
+        wake = partial(self._wake, lane)
+        while queue:
+            ticket = queue[0]
+            if ticket.done:
+                queue.popleft()
+            elif lane.take(wake):
+                queue.popleft()
+                ticket.holds = True
+                lane.submit(ticket)
+            else:
+                return
+
+    def _wake(self, lane: Lane) -> None:
+        self.stalled.append(lane)
+        self._dispatcher.tick_soon()
+
+    def close(self) -> None:
+        """The run is over: what its attempts held goes back to other runs."""
+        self.inline.close()
+        for bulk in self.bulk.values():
+            bulk.close()
+        for feed in self.remote.values():
+            feed.close()
+
+    def pump_stalled(self) -> None:
+        """Try the lanes again whose limits had something given back."""
+        for _ in range(len(self.stalled)):
+            self.pump(self.stalled.popleft())
+        for feed in self.bulk.values():
+            feed.flush()
+
+
+def _mark_fast(plan: Plan, tasks: Sequence[LiveTask], limits: Limits) -> None:
+    """Find the tasks whose attempts are nothing but a coroutine call."""
+    careful: set[int] = set()
+    todo: list[Fragment] = [plan.root]
+    while todo:
+        for node in todo.pop().nodes:
+            if node.body is not None:
+                todo.append(node.body)
+            if node.task is not None and any(type(arg.value) is FromProvided for arg in node.args):
+                careful.add(node.task)
+    for task in tasks:
+        spec = task.spec
+        task.careful_inputs = task.position in careful
+        task.fast = (
+            spec.backend == INLINE
+            and spec.is_async
+            and spec.timeout is None
+            and spec.node_timeout is None
+            and not task.careful_inputs
+            and not limits.of(task)
+        )

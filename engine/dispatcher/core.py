@@ -1,0 +1,393 @@
+"""One run: the inbox, the turn, the commands.
+
+Facts are put into `inbox`; `turn` numbers and queues them for the log, hands them to the scheduler
+and performs the commands that come back. A turn never waits. Whoever puts a fact into the inbox
+sees to it that a turn follows: by making one, or with `tick_soon`.
+
+A node becomes ready in `scheduler/core.py`, is dispatched in `admission.py`, and its success
+becomes durable in `journal.py`.
+
+What may not live here: concrete backends and stores, readiness, limits, values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from onready.engine.context import NodeContext
+from onready.engine.dispatcher.admission import Admission, Limits
+from onready.engine.dispatcher.flow import Flow
+from onready.engine.dispatcher.journal import Journal
+from onready.engine.dispatcher.loop import Loop, open_loop
+from onready.engine.dispatcher.outcomes import Outcomes
+from onready.engine.dispatcher.report import Reporters
+from onready.engine.dispatcher.tasks import LiveTask, live_tasks
+from onready.engine.errors import Failure, InternalError
+from onready.engine.events import (
+    AnyEvent,
+    NodeCancelled,
+    NodeSkipped,
+    RunCancelled,
+    RunCancelling,
+    RunFailed,
+    RunStarted,
+    RunStatus,
+    RunSucceeded,
+    ScopeClosed,
+    ScopeOpened,
+    ScopeStatus,
+)
+from onready.engine.logs import LogStore
+from onready.engine.names import NodeKey
+from onready.engine.plan.model import Plan
+from onready.engine.scheduler.commands import (
+    Cancel,
+    Close,
+    Command,
+    Drop,
+    End,
+    Fact,
+    Open,
+    RetryDue,
+    Skip,
+    Start,
+    Submitted,
+)
+from onready.engine.scheduler.core import Scheduler
+from onready.engine.scheduler.state import Row
+from onready.engine.spi import Backend, BulkBackend, Catalog
+from onready.engine.values.stored import Live, Stored
+
+UNRECORDED = frozenset({RetryDue, Submitted})
+"""Inputs of the scheduler that are no history."""
+
+
+@dataclass(slots=True, eq=False)
+class Services:
+    """What the runs of one engine share. `now` is UTC seconds, `monotonic` never jumps."""
+
+    catalog: Catalog
+    logs: LogStore
+    folder: Path
+    durable: bool
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    draw: Callable[[], float] = random.random
+
+
+@dataclass(slots=True, eq=False)
+class RunOptions:
+    """One run: its first event, its inputs and live objects, its limits in seconds."""
+
+    started: RunStarted
+    inputs: Mapping[str, Stored]
+    provided: Mapping[str, object] = field(default_factory=dict)
+    timeout: float | None = None
+    grace: float = 10.0
+
+
+class Dispatcher:
+    """Performs one run. `drive` once; everything else is called on the loop's thread."""
+
+    def __init__(
+        self,
+        run: str,
+        epoch: int,
+        plan: Plan,
+        options: RunOptions,
+        services: Services,
+        journal: Journal,
+        backends: Mapping[str, Backend | BulkBackend],
+        limits: Limits,
+    ) -> None:
+        self.run = run
+        self.epoch = epoch
+        self.plan = plan
+        self.services = services
+        self.options = options
+        self.journal = journal
+        self.durable = services.durable
+        self.now = services.now
+        self.monotonic = services.monotonic
+        self.draw = services.draw
+        self.grace = options.grace
+        self.inbox: list[Fact] = []
+        self.ticking = False
+        self.closing = False
+        self.result: Stored = None
+        self.status: RunStatus = "running"
+        self.failures: list[Failure] = []
+        self.tasks: list[LiveTask] = live_tasks(plan)
+        self.scheduler = Scheduler(plan, options.started.on_error)
+        self.scheduler.root.values = dict(options.inputs)
+        self.flow = Flow(
+            plan, self.tasks, options.provided, services.catalog, durable=services.durable
+        )
+        self.outcomes = Outcomes(self)
+        self.reporters = Reporters(self, services.logs, services.folder / "work" / run)
+        self.admission = Admission(self, backends, limits, plan)
+        self.loop: Loop
+        self._thread = threading.get_ident()
+        self._stop_rows: set[int] = set()
+        self._end: End | None = None
+        self._ended = anyio.Event()
+        self._fault: BaseException | None = None
+        self.reason = ""
+        self._timed_out = ""
+        self._forcing = False
+
+    # --- the turn -----------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Take everything in the inbox to the log and to the scheduler, and do what it says."""
+        if self.closing:
+            return
+        admission = self.admission
+        if admission.stalled:
+            admission.pump_stalled()
+        handle = self.scheduler.handle
+        extend = self.journal.extend
+        busy = self.scheduler.busy
+        while self.inbox or busy:
+            facts = self.inbox
+            if facts:
+                # A new list, and not a cleared one: facts that the commands below lead to come
+                # after these.
+                self.inbox = []
+                extend([event for _, event in facts if type(event) not in UNRECORDED])
+            self._perform(handle(facts))
+            if self.scheduler.busy:
+                # More rows are to be opened or swept: in the next tick, others come first.
+                self.tick_soon()
+            busy = False
+        if self._stop_rows:
+            self._stop_attempts()
+        admission.launch_planned()
+
+    def tick(self) -> None:
+        """A turn, and a worker for what it made ready while the others wait in their nodes."""
+        self.ticking = False
+        self.turn()
+        if self.admission.inline.queue and not self.closing:
+            self.admission.inline.wake_one()
+
+    def tick_soon(self) -> None:
+        """Have a tick follow once the loop gets round to it."""
+        if not self.ticking and not self.closing:
+            self.ticking = True
+            self.loop.soon(self.tick)
+
+    def post(self, fact: Fact) -> None:
+        """Put a fact into the inbox, from any thread."""
+        if threading.get_ident() == self._thread:
+            self._accept(fact)
+        else:
+            # RuntimeError: the loop is closed, and nobody asks any more.
+            with contextlib.suppress(RuntimeError):
+                self.loop.soon_threadsafe(partial(self._accept, fact))
+
+    def _accept(self, fact: Fact) -> None:
+        self.inbox.append(fact)
+        self.tick_soon()
+
+    def find(self, key: NodeKey) -> Row | None:
+        """The row with that key, while its scope is open."""
+        return self.scheduler.find(key)
+
+    def node_context(self, key: NodeKey, attempt: int) -> NodeContext:
+        """The context of a live attempt, made when somebody looks (see `context.current`)."""
+        return self.reporters.context(key, attempt)
+
+    # --- commands -----------------------------------------------------------------------------
+
+    def _perform(self, commands: list[Command]) -> None:
+        record: list[AnyEvent] = []
+        now = self.now()
+        for command in commands:
+            kind = type(command)
+            if kind is Start:
+                self.admission.admit(command.rows)
+            elif kind is Open:
+                self._open(command.row)
+            elif kind is Close:
+                row = command.row
+                record.append(ScopeClosed(0, now, row.key, command.status))
+                self._close(row, command.status)
+            elif kind is Skip:
+                record.append(NodeSkipped(0, now, command.row.key, reason=command.reason))
+            elif kind is Drop:
+                row = command.row
+                record.append(NodeCancelled(0, now, row.key, row.attempt, command.reason))
+            elif kind is Cancel:
+                self._stop_rows.add(id(command.row))
+            else:
+                self._end = command
+                self._ended.set()
+        if record:
+            self.journal.extend(record)
+
+    def _open(self, row: Row) -> None:
+        if row.kind == "map":
+            self.loop.spawn(partial(self._open_map, row))
+        else:
+            row.value = self.flow.parameters(row)
+            self.inbox.append((row, ScopeOpened(0, self.now(), row.key)))
+
+    async def _open_map(self, row: Row) -> None:
+        folder = self.reporters.folder(row.key, 0)
+        try:
+            found = await self.flow.items(row, folder)
+        except Exception as error:
+            self.outcomes.raised(row, 0, error)
+        else:
+            if isinstance(found, str):
+                self.outcomes.failed(row, 0, Failure("error", found, "MapError"))
+            else:
+                items, count = found
+                row.value = items
+                self.inbox.append((row, ScopeOpened(0, self.now(), row.key, count)))
+        self.turn_and_wake()
+
+    def turn_and_wake(self) -> None:
+        """A turn made outside of a worker: somebody must work on what it made ready."""
+        self.turn()
+        if self.admission.inline.queue:
+            self.admission.inline.wake_one()
+
+    def _close(self, row: Row, status: ScopeStatus) -> None:
+        if status == "succeeded":
+            row.value = self.flow.gather(row)
+        self.admission.forget_map(row)
+        # Nobody inside is heard any more; a wide map's rows go.
+        row.body = None
+
+    # --- stopping -----------------------------------------------------------------------------
+
+    def cancel(self, reason: str, grace: float) -> None:
+        """Start nothing new and stop what runs: `grace` seconds to end well, then by force."""
+        if self._end is None and not self.reason:
+            self.grace = grace
+            self.reason = reason or "cancelled"
+            self.inbox.append((None, RunCancelling(0, self.now(), reason, grace)))
+            self.tick_soon()
+
+    def _run_timed_out(self) -> None:
+        self._timed_out = f"the run took longer than {self.options.timeout:g} s"
+        self.cancel(self._timed_out, self.grace)
+
+    def _stop_attempts(self) -> None:
+        rows, self._stop_rows = self._stop_rows, set()
+        cause = self.reason or "another node failed"
+        admission = self.admission
+        admission.inline.cancel(rows, cause)
+        for feed in admission.remote.values():
+            feed.stop(rows, cause)
+        for bulk in admission.bulk.values():
+            bulk.withdraw(rows, cause)
+        if self.inbox:
+            self.tick_soon()
+        if not self._forcing:
+            self._forcing = True
+            self.loop.later(self.grace, self._force)
+
+    def _force(self) -> None:
+        """The grace is over: ask coroutines again, give up on the rest."""
+        self._forcing = False
+        if self._end is not None or self.closing:
+            return
+        admission = self.admission
+        for bulk in admission.bulk.values():
+            bulk.abandon_cancelled()
+        admission.inline.cancel_again()
+        # Backends have their own deadline for killing; this is for one that keeps no deadline.
+        self.loop.later(5.0, self._give_up)
+        self.turn_and_wake()
+
+    def _give_up(self) -> None:
+        if self._end is not None or self.closing:
+            return
+        self.admission.inline.give_up()
+        for feed in self.admission.remote.values():
+            feed.give_up()
+        self.turn_and_wake()
+
+    # --- the run's life -----------------------------------------------------------------------
+
+    async def drive(self) -> None:
+        """The whole run. Returns when its end is durable; raises what kept it from ending.
+
+        Where the caller is cancelled, the run is cancelled, given its grace, and the
+        cancellation goes on.
+        """
+        async with open_loop(self._crash) as loop:
+            self.loop = loop
+            try:
+                loop.spawn(partial(self.journal.write, loop.waker()))
+                self.journal.extend([self.options.started])
+                if self.options.timeout is not None:
+                    loop.later(self.options.timeout, self._run_timed_out)
+                self._perform(self.scheduler.begin())
+                self.turn_and_wake()
+                await self._until_end()
+                await self._conclude()
+            finally:
+                self.closing = True
+                self.outcomes.close()
+                self.reporters.close_all()
+                self.admission.close()
+
+    async def _until_end(self) -> None:
+        try:
+            await self._ended.wait()
+        except anyio.get_cancelled_exc_class():
+            with anyio.move_on_after(self.grace + 6.0, shield=True):
+                self.cancel("the host was cancelled", self.grace)
+                await self._ended.wait()
+                await self._conclude()
+            raise
+        if self._fault is not None:
+            raise self._fault
+
+    async def _conclude(self) -> None:
+        end = self._end
+        if end is None:
+            return
+        self.failures = [row.failure for row in end.failed if row.failure is not None]
+        now = self.now()
+        event: AnyEvent
+        if end.status == "succeeded":
+            self.result = await self.flow.final(
+                self.scheduler.root, self.services.folder / "work" / self.run
+            )
+            value = None if self.durable and isinstance(self.result, Live) else self.result
+            event = RunSucceeded(0, now, value)
+            self.status = "succeeded"
+        elif self._timed_out:
+            event = RunFailed(0, now, (), self._timed_out)
+            self.failures.append(Failure("timeout", self._timed_out))
+            self.status = "failed"
+        elif end.status == "failed":
+            event = RunFailed(0, now, tuple(row.key for row in end.failed))
+            self.status = "failed"
+        else:
+            event = RunCancelled(0, now, self.reason)
+            self.status = "cancelled"
+        self.journal.extend([event])
+        await self.journal.flushed()
+
+    def _crash(self, error: BaseException) -> None:
+        """A coroutine of ours raised: the run cannot go on, whatever it was."""
+        if self._fault is None:
+            self._fault = error
+        self.status = "interrupted"
+        self.closing = True
+        self._ended.set()

@@ -1,0 +1,355 @@
+"""Values between nodes: from bindings to arguments, from results to what is recorded.
+
+A row's `value` is a stored value, or a `Part` of one: a projection that is only worked out by
+whoever needs it, since it may have to fetch a blob first.
+
+What may not live here: when a node runs, and where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from onready.engine.context import NodeContext
+from onready.engine.dispatcher.tasks import SCALARS, LiveTask
+from onready.engine.errors import InternalError, NoCodec
+from onready.engine.plan.model import (
+    Arg,
+    Binding,
+    Const,
+    FromNode,
+    FromParam,
+    FromProvided,
+    Gather,
+    Plan,
+    Step,
+)
+from onready.engine.scheduler.state import Row, Scope
+from onready.engine.spi import Catalog
+from onready.engine.values import (
+    ValueType,
+    apply_step,
+    bring,
+    needs_bringing,
+    needs_settling,
+    settle,
+)
+from onready.engine.values.stored import Compound, Durable, Encoded, Live, Stored
+
+PIECE: Final = 500
+"""Values encoded before others have the loop."""
+
+CONTEXT: Final = "NodeContext"
+"""The name under which a node's own context is provided."""
+
+
+class Part:
+    """A projection of a stored value that is not worked out yet."""
+
+    __slots__ = ("path", "stored", "type")
+
+    def __init__(self, stored: Value, path: Sequence[Step], kind: ValueType) -> None:
+        self.stored = stored
+        self.path = path
+        self.type = kind
+
+
+Value = None | bool | int | float | str | Encoded | Compound | Live | Part
+
+
+class Items:
+    """What a map's items share, and what each has of its own."""
+
+    __slots__ = ("each", "shared")
+
+    def __init__(self, shared: dict[str, Value], each: dict[str, Sequence[Value]]) -> None:
+        self.shared = shared
+        self.each = each
+
+
+class Flow:
+    """Bindings of one run, worked out. `provided` are its live objects by name."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        tasks: Sequence[LiveTask],
+        provided: Mapping[str, object],
+        catalog: Catalog,
+        *,
+        durable: bool,
+    ) -> None:
+        self._plan = plan
+        self._tasks = tasks
+        self._catalog = catalog
+        self._provided = provided
+        self._durable = durable
+
+    # --- bindings -----------------------------------------------------------------------------
+
+    def resolve(self, binding: Binding, scope: Scope) -> Value:
+        """The value of a binding in `scope`, without waiting for anything."""
+        kind = type(binding)
+        if kind is FromNode:
+            assert type(binding) is FromNode
+            value: Value = scope.rows[binding.node].value  # type: ignore[assignment] # opaque there
+            return self._part(value, binding, scope) if binding.path else value
+        if kind is FromParam:
+            assert type(binding) is FromParam
+            values: dict[str, Value] = scope.values  # type: ignore[assignment] # opaque there
+            value = values[binding.name]
+            return self._part(value, binding, scope) if binding.path else value
+        if kind is Const:
+            assert type(binding) is Const
+            return binding.value
+        if kind is FromProvided:
+            assert type(binding) is FromProvided
+            return Live(self._provided.get(binding.name))
+        assert type(binding) is Gather
+        return self._gather(binding, scope)
+
+    def _gather(self, binding: Gather, scope: Scope) -> Value:
+        items = tuple(self.resolve(item, scope) for item in binding.items)
+        # Parts inside are worked out with the whole, by `load` and `durable`.
+        return Compound(binding.kind, items, binding.keys)  # type: ignore[arg-type]
+
+    def _part(self, value: Value, binding: FromNode | FromParam, scope: Scope) -> Value:
+        path = binding.path
+        while path and type(value) is Compound:
+            value = _member(value, path[0])
+            path = path[1:]
+        return Part(value, path, self._type_of(binding, scope)) if path else value
+
+    def _type_of(self, binding: Binding, scope: Scope) -> ValueType:
+        """How the value behind `binding` is read, where its consumer does not say."""
+        if type(binding) is FromNode and scope.fragment is not None:
+            node = scope.fragment.nodes[binding.node]
+            if node.kind == "task" and node.task is not None:
+                return self._tasks[node.task].returns
+        if type(binding) is FromParam and scope.owner is None:
+            known = self._plan.param_types
+            if binding.name in known:
+                return ValueType.of(known[binding.name])
+        return ValueType.any()
+
+    def argument(self, row: Row, arg: Arg) -> Value:
+        """The value of one argument of `row`."""
+        scope = row.scope
+        if scope.fragment is not None:
+            return self.resolve(arg.value, scope)
+        items = scope.values
+        assert isinstance(items, Items)
+        return items.each[arg.name][row.item] if arg.each else items.shared[arg.name]
+
+    # --- arguments of a call ------------------------------------------------------------------
+
+    def quick_arguments(self, row: Row, task: LiveTask) -> dict[str, object] | None:
+        """Arguments made without waiting, or None where one needs `arguments`."""
+        made: dict[str, object] = {}
+        scope = row.scope
+        inside = scope.fragment is not None
+        for arg in row.node.args:
+            binding = arg.value
+            if inside and type(binding) is FromNode and not binding.path:
+                value: object = scope.rows[binding.node].value
+            else:
+                value = self.argument(row, arg)
+            kind = type(value)
+            reader = task.inputs.get(arg.name) or task.input(arg.name)
+            if kind is reader.exact or (kind in SCALARS and reader.takes_any):
+                made[arg.name] = value
+            elif kind is Live and type(binding) is not FromProvided:
+                assert type(value) is Live
+                made[arg.name] = value.value
+            elif kind is Part or kind is Live or kind is Compound or _away(value):
+                return None
+            else:
+                made[arg.name] = reader.decode(value)  # type: ignore[arg-type] # not a Part
+        return made
+
+    async def arguments(
+        self, row: Row, task: LiveTask, context: NodeContext
+    ) -> dict[str, object]:
+        """Arguments of a call in this process: fresh values, blobs fetched, live objects."""
+        made: dict[str, object] = {}
+        for arg in row.node.args:
+            if type(arg.value) is FromProvided:
+                name = arg.value.name
+                made[arg.name] = context if name == CONTEXT else self._provided[name]
+                continue
+            reader = task.input(arg.name)
+            if reader.takes_any:
+                reader = self._type_of(arg.value, row.scope)
+            value = self.argument(row, arg)
+            made[arg.name] = await self.load(value, reader, context.incoming)
+        return made
+
+    async def load(self, value: Value, reader: ValueType, folder: Path) -> object:
+        """The live form of a value: decoded, fetched, projected."""
+        if type(value) is Part:
+            whole = await self.load(value.stored, value.type, folder)
+            for step in value.path:
+                whole = apply_step(whole, step.key, attribute=step.attribute)
+            return whole
+        if type(value) is Compound and _has_parts(value):
+            return await self._load_parts(value, folder)
+        assert type(value) is not Part
+        if type(value) is Live:
+            return value.value
+        if needs_bringing(value):
+            value = await bring(value, self._catalog, folder)
+        return reader.decode(value)
+
+    async def _load_parts(self, value: Compound, folder: Path) -> object:
+        items = [await self.load(item, ValueType.any(), folder) for item in value.items]
+        if value.kind == "dict":
+            return dict(zip(value.keys, items, strict=True))
+        return tuple(items) if value.kind == "tuple" else items
+
+    async def durable_inputs(self, row: Row, folder: Path) -> dict[str, Stored]:
+        """Arguments for a worker elsewhere: stored values only, large ones in the catalog."""
+        made: dict[str, Stored] = {}
+        for arg in row.node.args:
+            if type(arg.value) is not FromProvided:
+                made[arg.name] = await self.durable(self.argument(row, arg), folder)
+        return made
+
+    async def durable(self, value: Value, folder: Path) -> Durable:
+        """A form of `value` that can leave the process; NoCodec where it has none."""
+        if type(value) is Part or (type(value) is Compound and _has_parts(value)):
+            made = ValueType.any().encode(await self.load(value, ValueType.any(), folder))
+            return await settle(made, self._catalog)
+        if type(value) is Live:
+            return await settle(ValueType.any().encode(value.value), self._catalog)
+        assert type(value) is not Part
+        return await settle(value, self._catalog) if needs_settling(value) else _plain(value)
+
+    async def final(self, scope: Scope, folder: Path) -> Stored:
+        """The value of the whole run: durable where it can be."""
+        value = self.resolve(self._plan.root.result, scope)
+        try:
+            return await self.durable(value, folder)
+        except NoCodec:
+            return Live(await self.load(value, ValueType.any(), folder))
+
+    # --- results ------------------------------------------------------------------------------
+
+    def encode(self, task: LiveTask, value: object) -> Stored:
+        """The stored form of a result; it may need settling. ValueMismatch, NoCodec."""
+        try:
+            return task.returns.encode(value)
+        except NoCodec:
+            if self._durable:
+                raise
+            # Nothing outlives this process here: the object itself goes on.
+            return Live(value)
+
+    async def store(self, task: LiveTask, value: object) -> Stored:
+        """The stored form of a result, large ones in the catalog."""
+        return await self.settle(self.encode(task, value))
+
+    async def settle(self, value: Stored) -> Stored:
+        """Large values and files to the catalog."""
+        if not isinstance(value, Live) and needs_settling(value):
+            return await settle(value, self._catalog)
+        return value
+
+    # --- scopes -------------------------------------------------------------------------------
+
+    def parameters(self, row: Row) -> dict[str, Value]:
+        """The parameter values of the sub-graph that `row` opens."""
+        body = row.node.body
+        assert body is not None
+        values: dict[str, Value] = {param.name: param.default for param in body.params}
+        for arg in row.node.args:
+            values[arg.name] = self.argument(row, arg)
+        return values
+
+    async def items(self, row: Row, folder: Path) -> tuple[Items, int] | str:
+        """What the map `row` iterates over and how many items; or what is wrong with it."""
+        shared: dict[str, Value] = {}
+        each: dict[str, Sequence[Value]] = {}
+        for arg in row.node.args:
+            value = self.argument(row, arg)
+            if not arg.each:
+                shared[arg.name] = value
+            elif type(value) is Compound and value.kind != "dict":
+                each[arg.name] = value.items  # type: ignore[assignment] # items are values
+            else:
+                whole = await self.load(value, self._type_of(arg.value, row.scope), folder)
+                if isinstance(whole, (str, bytes, Mapping)) or not _iterable(whole):
+                    return f"each({arg.name}) needs a list, not {type(whole).__name__}"
+                each[arg.name] = await self._items_of(row, arg.name, whole)
+        lengths = {name: len(values) for name, values in each.items()}
+        if len(set(lengths.values())) > 1:
+            said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            return f"each() arguments go together and need the same length: {said}"
+        return Items(shared, each), next(iter(lengths.values()))
+
+    async def _items_of(self, row: Row, name: str, whole: object) -> list[Value]:
+        task = row.node.task
+        reader = self._tasks[task].input(name) if task is not None else ValueType.any()
+        made: list[Value] = []
+        for item in whole:  # type: ignore[attr-defined] # checked by the caller
+            if type(item) is reader.exact or (reader.takes_any and type(item) in SCALARS):
+                made.append(item)
+            else:
+                try:
+                    made.append(ValueType.any().encode(item))
+                except NoCodec:
+                    made.append(Live(item))
+                if not len(made) % PIECE:
+                    await anyio.sleep(0)
+        return made
+
+    def gather(self, row: Row) -> Value:
+        """The value of a composite that ended well."""
+        body = row.body
+        assert body is not None
+        if body.fragment is None:
+            return Compound("list", tuple([item.value for item in body.rows]))  # type: ignore[arg-type]
+        return self.resolve(body.fragment.result, body)
+
+
+def _away(value: object) -> bool:
+    return type(value) is Encoded and (value.data is None or needs_bringing(value))
+
+
+def _has_parts(value: Compound) -> bool:
+    """Whether a part or a live object is anywhere in it; then it is loaded piece by piece."""
+    todo: list[Compound] = [value]
+    while todo:
+        for item in todo.pop().items:
+            kind = type(item)
+            if kind in SCALARS or kind is Encoded:
+                continue
+            if kind is Compound:
+                assert type(item) is Compound
+                todo.append(item)
+            else:
+                return True
+    return False
+
+
+def _member(value: Compound, step: Step) -> Value:
+    key = step.key
+    if value.kind == "dict" and isinstance(key, str) and key in value.keys:
+        return value.items[value.keys.index(key)]
+    if value.kind != "dict" and isinstance(key, int) and -len(value.items) <= key < len(value.items):
+        return value.items[key]
+    return Part(value, (step,), ValueType.any())
+
+
+def _plain(value: Stored) -> Durable:
+    if isinstance(value, Live):
+        message = "a live object reached a place for durable values"
+        raise InternalError(message)
+    return value
+
+
+def _iterable(value: object) -> bool:
+    return hasattr(value, "__iter__") and hasattr(value, "__len__")

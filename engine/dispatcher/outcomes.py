@@ -1,0 +1,131 @@
+"""What became of attempts: failures, retries and their timers, time limits, cancellations.
+
+Whether to retry is the scheduler's rule (`scheduler/retry.py`); the jitter is drawn and the wait
+is kept here.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from onready.engine.dispatcher.lanes import Ticket
+from onready.engine.dispatcher.loop import Handle
+from onready.engine.dispatcher.tasks import LiveTask
+from onready.engine.errors import Failure
+from onready.engine.events import NodeCancelled, NodeFailed, NodeLost, NodeRetrying, NodeStarted
+from onready.engine.failure import failure_from
+from onready.engine.scheduler.commands import RetryDue
+from onready.engine.scheduler.retry import retry_delay
+from onready.engine.scheduler.state import CANCELLING, READY, Row
+
+if TYPE_CHECKING:
+    from onready.engine.dispatcher.core import Dispatcher
+
+LOG_LINES = 20
+
+
+class Outcomes:
+    """The bad ends of attempts, as facts. Good ends are written where they happen."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._deadlines: dict[int, float] = {}
+        self._timers: dict[int, Handle] = {}
+
+    def raised(self, row: Row, number: int, error: BaseException) -> None:
+        """The node's own code, or the reading of its inputs, raised `error`."""
+        self.failed(row, number, self.failure_of(row, number, error))
+
+    def failure_of(self, row: Row, number: int, error: BaseException) -> Failure:
+        """The failure that an exception stands for."""
+        tail = self._dispatcher.reporters.tail(row, number, LOG_LINES)
+        return failure_from(error, node=str(row.key), attempt=number, log=tail)
+
+    def failed(self, row: Row, number: int, failure: Failure, *, lost: bool = False) -> None:
+        """The attempt failed: try again later, or for good."""
+        dispatcher = self._dispatcher
+        if not failure.node:
+            failure = msgspec.structs.replace(failure, node=str(row.key), attempt=number)
+        now = dispatcher.now()
+        inbox = dispatcher.inbox
+        if row.state is READY and row.attempt < number:
+            inbox.append((row, NodeStarted(0, now, row.key, number)))
+        delay = self._delay(row, failure)
+        if delay is None:
+            kind = NodeLost if lost else NodeFailed
+            inbox.append((row, kind(0, now, row.key, number, failure)))
+        else:
+            inbox.append((row, NodeRetrying(0, now, row.key, number, delay, failure)))
+            due = partial(self._due, row, number)
+            self._timers[id(row)] = dispatcher.loop.later(delay, due)
+
+    def _delay(self, row: Row, failure: Failure) -> float | None:
+        scope = row.scope
+        if scope.doomed or scope.cancelling or row.state is CANCELLING or row.node.task is None:
+            return None
+        dispatcher = self._dispatcher
+        policy = dispatcher.tasks[row.node.task].spec.retry
+        delay = retry_delay(row, policy, failure)
+        if delay is None:
+            return None
+        if policy.jitter:
+            delay *= dispatcher.draw()
+        deadline = self._deadlines.get(id(row))
+        if deadline is not None and dispatcher.monotonic() + delay >= deadline:
+            return None
+        return delay
+
+    def _due(self, row: Row, number: int) -> None:
+        self._timers.pop(id(row), None)
+        self._dispatcher.inbox.append((row, RetryDue(number)))
+        self._dispatcher.turn_and_wake()
+
+    def cancelled(self, row: Row, number: int, reason: str) -> None:
+        """The attempt was stopped at our wish."""
+        now = self._dispatcher.now()
+        self._dispatcher.inbox.append((row, NodeCancelled(0, now, row.key, number, reason)))
+
+    def stopped(self, row: Row, number: int, ticket: Ticket | None, cause: str) -> None:
+        """A worker coroutine ended with its node: cancelled by us, by itself, or with the run."""
+        dispatcher = self._dispatcher
+        if ticket is not None:
+            ticket.done = True
+            ticket.release()
+        dispatcher.reporters.close(row, number)
+        if dispatcher.closing:
+            return
+        if cause:
+            self.cancelled(row, number, cause)
+        else:
+            message = "the node cancelled the task that it runs in"
+            self.failed(row, number, Failure("error", message, "CancelledError"))
+        dispatcher.tick_soon()
+
+    def time_left(self, row: Row, task: LiveTask) -> tuple[float | None, str]:
+        """Seconds that the attempt that starts now may take, and which limit says so."""
+        limit = task.spec.timeout
+        total = task.spec.node_timeout
+        if total is None:
+            return limit, "timeout"
+        now = self._dispatcher.monotonic()
+        left = self._deadlines.setdefault(id(row), now + total) - now
+        if limit is None or left < limit:
+            return max(left, 0.0), "node_timeout"
+        return limit, "timeout"
+
+    def timed_out(self, row: Row, number: int, limit: float | None, reason: str) -> None:
+        """The attempt took longer than it may."""
+        said = f"no end within {limit:g} s" if reason == "timeout" else (
+            "no end within the time for all attempts"
+        )
+        tail = self._dispatcher.reporters.tail(row, number, LOG_LINES)
+        self.failed(row, number, Failure("timeout", said, reason=reason, log=tail))
+
+    def close(self) -> None:
+        """Stop the timers."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()

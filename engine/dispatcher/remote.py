@@ -1,0 +1,167 @@
+"""Attempts in backends that leave the process: one coroutine per live attempt.
+
+Rows are planned ahead of the free slots, so that the flush barrier before submission is paid once
+per group and not once per node.
+
+What may not live here: how a backend starts anything.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from onready.engine.dispatcher.lanes import Lane, Ticket
+from onready.engine.dispatcher.report import AttemptReporter
+from onready.engine.errors import BackendError, Failure, NoCodec, StoreError
+from onready.engine.events import AttemptPlanned, NodeStarted, NodeSucceeded
+from onready.engine.names import dispatch_name
+from onready.engine.scheduler.state import READY
+from onready.engine.spi import Attempt, Backend, Failed, Lost, Outcome, Succeeded
+
+if TYPE_CHECKING:
+    from onready.engine.dispatcher.core import Dispatcher
+
+AHEAD: Final = 64
+"""Rows per lane that are planned, and durably so, before a slot is free for them."""
+
+
+class RemoteFeed:
+    """The attempts of one run in one backend."""
+
+    def __init__(self, dispatcher: Dispatcher, name: str, backend: Backend) -> None:
+        self._dispatcher = dispatcher
+        self._name = name
+        self._backend = backend
+        self._live: dict[int, Ticket] = {}
+        self.barrier = backend.capabilities.barrier
+
+    def plan(self, lane: Lane) -> list[Ticket]:
+        """Plan rows of the lane ahead: `attempt.planned` for each goes to the inbox."""
+        planned: list[Ticket] = []
+        dispatcher = self._dispatcher
+        while lane.backlog and lane.ahead < AHEAD:
+            row = lane.backlog.popleft()
+            if row.state is not READY:
+                continue
+            ticket = Ticket(row, lane, row.attempt + 1)
+            name = dispatch_name(dispatcher.run, row.key, ticket.number)
+            now = dispatcher.now()
+            event = AttemptPlanned(0, now, row.key, ticket.number, self._name, name)
+            dispatcher.inbox.append((row, event))
+            lane.ahead += 1
+            self._live[id(row)] = ticket
+            planned.append(ticket)
+        return planned
+
+    def submit(self, ticket: Ticket) -> None:
+        """Run a planned attempt: it has its share of its limits."""
+        ticket.lane.ahead -= 1
+        ticket.started = True
+        self._dispatcher.loop.spawn(partial(self._attempt, ticket))
+
+    async def _attempt(self, ticket: Ticket) -> None:
+        row = ticket.row
+        dispatcher = self._dispatcher
+        reporter = dispatcher.reporters.of(row, ticket.number)
+        outcome: Outcome | None = None
+        with anyio.CancelScope() as scope:
+            ticket.stop = scope.cancel
+            if ticket.cause:
+                scope.cancel()
+            try:
+                outcome = await self._execute(ticket, reporter)
+            except NoCodec as error:
+                outcome = Failed(Failure("config", str(error), "NoCodec"))
+            except (BackendError, StoreError) as error:
+                kind = "evicted" if error.retryable else "error"
+                outcome = Failed(Failure(kind, str(error), type(error).__name__))
+            except Exception as error:  # noqa: BLE001 - a backend's fault fails the attempt only
+                outcome = Failed(dispatcher.outcomes.failure_of(row, ticket.number, error))
+        if not ticket.done:
+            self._end(ticket, outcome, reporter)
+        await dispatcher.reporters.remove_folder(row, ticket.number)
+
+    async def _execute(self, ticket: Ticket, reporter: AttemptReporter) -> Outcome:
+        row = ticket.row
+        task = ticket.lane.task
+        dispatcher = self._dispatcher
+        folder = dispatcher.reporters.folder(row.key, ticket.number)
+        limit, reason = dispatcher.outcomes.time_left(row, task)
+        with anyio.move_on_after(limit) as clock:
+            inputs = await dispatcher.flow.durable_inputs(row, folder)
+            attempt = Attempt(
+                run=dispatcher.run,
+                key=row.key,
+                number=ticket.number,
+                epoch=dispatcher.epoch,
+                name=dispatch_name(dispatcher.run, row.key, ticket.number),
+                backend=self._name,
+                work=task.spec.work,
+                inputs=inputs,
+                resources=task.spec.resources,
+                catalog=dispatcher.services.catalog,
+                folder=folder,
+                timeout=limit,
+                grace=dispatcher.grace,
+                options=task.spec.options,
+                fingerprint=dispatcher.plan.fingerprint,
+                function=task.function,
+            )
+            return await self._backend.execute(attempt, reporter)
+        # Only a cancelled clock leads here: everything else returned or raised.
+        assert clock.cancelled_caught
+        return Failed(Failure("timeout", f"no end within {limit:g} s", reason=reason))
+
+    def _end(self, ticket: Ticket, outcome: Outcome | None, reporter: AttemptReporter) -> None:
+        self._finish(ticket)
+        row = ticket.row
+        dispatcher = self._dispatcher
+        dispatcher.reporters.close(row, ticket.number)
+        if outcome is None:
+            dispatcher.outcomes.cancelled(row, ticket.number, ticket.cause)
+        elif type(outcome) is Succeeded:
+            now = dispatcher.now()
+            if not reporter.said_start:
+                dispatcher.inbox.append((row, NodeStarted(0, now, row.key, ticket.number)))
+            event = NodeSucceeded(0, now, row.key, ticket.number, outcome.value)
+            dispatcher.inbox.append((row, event))
+        else:
+            assert isinstance(outcome, (Failed, Lost))
+            dispatcher.outcomes.failed(row, ticket.number, outcome.failure, lost=type(outcome) is Lost)
+        dispatcher.tick_soon()
+
+    def _finish(self, ticket: Ticket) -> None:
+        ticket.done = True
+        self._live.pop(id(ticket.row), None)
+        ticket.release()
+
+    def stop(self, rows: set[int], cause: str) -> None:
+        """Stop these rows' attempts; one that was only planned ends at once."""
+        for key in rows:
+            ticket = self._live.get(key)
+            if ticket is None:
+                continue
+            ticket.cause = cause
+            if ticket.stop is not None:
+                ticket.stop()
+            elif not ticket.started:
+                ticket.lane.ahead -= 1
+                self._finish(ticket)
+                self._dispatcher.outcomes.cancelled(ticket.row, ticket.number, cause)
+
+    def give_up(self) -> None:
+        """The backend did not stop what it was told to: nobody knows what that does now."""
+        for ticket in tuple(self._live.values()):
+            if ticket.cause:
+                self._finish(ticket)
+                message = f"{self._name} did not stop it in time"
+                failure = Failure("lost", message)
+                self._dispatcher.outcomes.failed(ticket.row, ticket.number, failure, lost=True)
+
+    def close(self) -> None:
+        """The run is over."""
+        for ticket in tuple(self._live.values()):
+            self._finish(ticket)

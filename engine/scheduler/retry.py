@@ -1,0 +1,41 @@
+"""Whether a failed attempt is tried again, and after how long. Pure: jitter is drawn outside."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from onready.engine.errors import INFRASTRUCTURE, Failure
+from onready.engine.options import RetryPolicy
+from onready.engine.scheduler.state import Row
+
+INFRASTRUCTURE_RETRIES: Final = 3
+"""Retries of `evicted` and `lost` attempts: nobody's fault, so not taken from the user's."""
+
+INFRASTRUCTURE_BACKOFF: Final = RetryPolicy(INFRASTRUCTURE_RETRIES, 1.0, 2.0, jitter=True)
+NEVER: Final = frozenset({"config", "cancelled"})
+"""Kinds that another attempt cannot cure."""
+
+
+def retry_delay(row: Row, policy: RetryPolicy, failure: Failure) -> float | None:
+    """Seconds to wait before the next attempt of `row` (before jitter), or None: no retry."""
+    if failure.kind in INFRASTRUCTURE and not _listed(policy, failure):
+        if failure.kind == "lost" or row.infrastructure_retries >= INFRASTRUCTURE_RETRIES:
+            # `lost` is retried only if the user says so: it may have run.
+            return None
+        return _delay(INFRASTRUCTURE_BACKOFF, row.infrastructure_retries)
+    if row.retries >= policy.limit or failure.kind in NEVER:
+        return None
+    if (policy.kinds or policy.types) and not _listed(policy, failure):
+        return None
+    return _delay(policy, row.retries)
+
+
+def _listed(policy: RetryPolicy, failure: Failure) -> bool:
+    return failure.kind in policy.kinds or any(name in policy.types for name in failure.bases)
+
+
+def _delay(policy: RetryPolicy, done: int) -> float:
+    try:
+        return min(policy.max_delay, policy.backoff * policy.factor**done)
+    except OverflowError:
+        return policy.max_delay
