@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
@@ -77,7 +77,7 @@ def score(model: Model) -> Score:
 
 
 @task
-def anything(x, y=None, *, z=0):  # type: ignore[no-untyped-def] # un-annotated on purpose
+def anything(x, y=None, *, z=0):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - on purpose
     return x, y, z
 
 
@@ -101,7 +101,7 @@ def plan_of(bound: Bound[object], **options: object) -> Plan:
 
 
 @contextmanager
-def refused(code: str, *texts: str) -> Iterator[pytest.ExceptionInfo[GraphError]]:
+def refused(code: str, *texts: str) -> Generator[pytest.ExceptionInfo[GraphError]]:
     """The block raises a GraphError of that code whose text has all of `texts`."""
     with pytest.raises(GraphError) as caught:
         yield caught
