@@ -16,7 +16,7 @@ import msgspec
 from onready.engine.errors import Failure, Frame
 from onready.engine.events import EVENT_VERSION, AnyEvent, Event
 from onready.engine.names import NodeKey
-from onready.engine.values.stored import Stored
+from onready.engine.values.stored import Compound, Stored
 from onready.engine.wire import Json
 
 _PLAIN: Final[dict[object, Json]] = {
@@ -30,6 +30,13 @@ _PLAIN: Final[dict[object, Json]] = {
     Failure: {"$ref": "#/$defs/failure"},
     Frame: {"$ref": "#/$defs/frame"},
 }
+
+_KINDS: Final = [
+    kind
+    for field in msgspec.structs.fields(Compound)
+    if field.name == "kind"
+    for kind in get_args(field.type)
+]
 
 _VALUE: Final[Json] = {
     "description": "A value: scalars as they are, everything else as an object.",
@@ -57,11 +64,12 @@ _VALUE: Final[Json] = {
             },
         },
         {
-            "description": "A list, tuple or dict of values; `keys` are those of a dict, in order.",
+            "description": "A list, tuple or dict of values; `keys` are those of a dict, in order. "
+            "`parts` is one value in pieces: item 0 is its JSON, which refers to the others.",
             "type": "object",
             "required": ["kind", "items", "keys"],
             "properties": {
-                "kind": {"enum": ["list", "tuple", "dict"]},
+                "kind": {"enum": _KINDS},
                 "items": {"type": "array", "items": {"$ref": "#/$defs/value"}},
                 "keys": {"type": "array", "items": {"type": "string"}},
             },

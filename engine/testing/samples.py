@@ -70,6 +70,7 @@ def values() -> dict[str, Stored]:
         "bytes": Encoded("bytes", bytes(range(256)), None, 256),
         "blob": Encoded("numpy", None, DIGEST, 70_000, "float64"),
         "list": Compound("list", (1, None, json)),
+        "parts": Compound("parts", (json, Encoded("bytes", b"\0", None, 1))),
         "dict": Compound("dict", (Compound("tuple", ()), "b"), ("x", "y/z")),
     }
 
@@ -107,7 +108,7 @@ def every_event() -> list[AnyEvent]:
     kinds: list[AnyEvent] = [
         RunResumed(next(seq), at, 4),
         RunCancelling(next(seq), at, "user", 10.0),
-        RunSucceeded(next(seq), at),
+        RunSucceeded(next(seq), at, 5),
         RunFailed(next(seq), at, (KEY, NodeKey("b")), "timeout"),
         RunCancelled(next(seq), at, "user"),
         ScopeOpened(next(seq), at, KEY, 3, None),
