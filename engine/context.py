@@ -5,6 +5,7 @@ Rule of this room: works the same in the driver and in a worker; imports names a
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal, Protocol
@@ -61,6 +62,9 @@ class NodeContext:
 class ContextSource(Protocol):
     """Whoever runs attempts: makes the context of one when it is asked for."""
 
+    @property
+    def run(self) -> str: ...
+
     def node_context(self, key: NodeKey, attempt: int) -> NodeContext: ...
 
 
@@ -80,3 +84,16 @@ def current() -> NodeContext | None:
         return None
     source, key, attempt = bound
     return source.node_context(key, attempt)
+
+
+def add_node_context(
+    _logger: object, _method: str, event_dict: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    """A structlog processor: adds `run`, `node` and `attempt` to what a node logs."""
+    bound = _current.get()
+    if bound is not None:
+        source, key, attempt = bound
+        event_dict.setdefault("run", source.run)
+        event_dict.setdefault("node", str(key))
+        event_dict.setdefault("attempt", attempt)
+    return event_dict

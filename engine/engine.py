@@ -8,14 +8,16 @@ What may not live here: readiness, and any backend or store by name but the defa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypedDict, TypeVar, Unpack
@@ -24,60 +26,26 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from onready.engine.dispatcher.admission import INLINE, Limits
 from onready.engine.dispatcher.core import Dispatcher, RunOptions, Services
-from onready.engine.dispatcher.journal import ENDS, Journal
-from onready.engine.dispatcher.lanes import Limit
-from onready.engine.errors import (
-    ConfigError,
-    InternalError,
-    NoCodec,
-    OnreadyError,
-    RunConflict,
-    RunNotFound,
-    StaleEpoch,
-)
-from onready.engine.events import (
-    AnyEvent,
-    NodeFailed,
-    NodeLost,
-    RunCancelled,
-    RunFailed,
-    RunStarted,
-    RunStatus,
-    RunSucceeded,
-)
-from onready.engine.folders import make_private
+from onready.engine.dispatcher.journal import Journal
+from onready.engine.errors import ConfigError, NoCodec, OnreadyError, RunConflict, StaleEpoch
+from onready.engine.events import AnyEvent, RunStarted
 from onready.engine.graph import Bound
+from onready.engine.host import Given, Host
 from onready.engine.logs import LogStore
+from onready.engine.lookup import Summary, find_run, summarise_run
 from onready.engine.names import is_run_id
-from onready.engine.options import OnError, parse_memory
-from onready.engine.plan.compile import compile_plan
+from onready.engine.options import OnError
 from onready.engine.plan.dump import dump_plan
 from onready.engine.plan.inputs import read_inputs
 from onready.engine.plan.model import Plan
-from onready.engine.plan.select import select_nodes
 from onready.engine.registry import create
 from onready.engine.run import Run, RunOutcome
-from onready.engine.spi import (
-    Backend,
-    BulkBackend,
-    Capabilities,
-    Catalog,
-    Lease,
-    RunFilter,
-    RunLog,
-    RunRecord,
-)
+from onready.engine.spi import Capabilities, Catalog, Lease, RunFilter, RunLog, RunRecord
 from onready.engine.values import ValueType, bring, needs_bringing, needs_settling, settle
 from onready.engine.values.stored import Live, Stored
 
 R = TypeVar("R")
-
-BUILT_IN: Final = ("thread", "process", "subprocess")
-INLINE_CAPABILITIES: Final = Capabilities(in_process=True, coroutines=True, barrier=False)
-UNOPENED: Final = Capabilities(in_process=True, shell=True, image=True, gpu=True)
-"""Stands for a backend that is not open: the plan is checked again once it is."""
 
 CLOSING: Final = 30.0
 """Seconds in which backends and stores close; theirs is the duty to do it much faster."""
@@ -91,7 +59,7 @@ class EngineOptions(TypedDict, total=False):
 
     run_log: RunLog | str | None
     catalog: Catalog | str | None
-    backends: Mapping[str, Backend | BulkBackend | Mapping[str, object]] | None
+    backends: Mapping[str, Given] | None
     max_parallel: int | None
     pools: Mapping[str, int] | None
     provided: Mapping[str, object] | None
@@ -114,6 +82,26 @@ class StartOptions(TypedDict, total=False):
     target: str
 
 
+@dataclass(slots=True)
+class _Live:
+    """A run that this engine drives."""
+
+    run: Run[object]
+    inputs: Mapping[str, Stored]
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """The options of one start that are checked already."""
+
+    name: str | None
+    timeout: float | None
+    max_parallel: int | None
+    target: str
+    provided: Mapping[str, object]
+
+
 class Engine:
     """Runs graphs.
 
@@ -131,7 +119,7 @@ class Engine:
         *,
         run_log: RunLog | str | None = None,
         catalog: Catalog | str | None = None,
-        backends: Mapping[str, Backend | BulkBackend | Mapping[str, object]] | None = None,
+        backends: Mapping[str, Given] | None = None,
         max_parallel: int | None = None,
         pools: Mapping[str, int] | None = None,
         provided: Mapping[str, object] | None = None,
@@ -142,28 +130,13 @@ class Engine:
         self._folder = Path(folder).absolute()
         self._run_log_given = run_log if run_log is not None else f"sqlite:{self._folder}/runs.db"
         self._catalog_given = catalog if catalog is not None else f"file:{self._folder}/catalog"
-        self._backends_given = dict(backends or {})
+        self._host = Host(backends or {}, max_parallel, pools or {}, resources or {})
         self._provided = dict(provided or {})
         self._grace = grace
         self._temporary = False
-        self._parallel = _limit("max_parallel", max_parallel)
-        self._pools = {
-            name: Limit(f"pool {name}", _positive(name, size))
-            for name, size in (pools or {}).items()
-        }
-        self._resources = _resources(resources or {})
-        self._backends: dict[str, Backend | BulkBackend] = {}
-        self._capabilities: dict[str, Capabilities] = dict.fromkeys(
-            (*BUILT_IN, *self._backends_given), UNOPENED
-        )
-        self._capabilities[INLINE] = INLINE_CAPABILITIES
-        self._opening = anyio.Lock()
-        self._backend_stack = AsyncExitStack()
-        self._backend_limits: dict[str, Limit] = {}
-        self._live: dict[str, Run[object]] = {}
-        self._signatures: dict[str, tuple[str, Mapping[str, Stored]]] = {}
+        self._live: dict[str, _Live] = {}
         self._stored_plans: set[str] = set()
-        self._leases: dict[str, Lease] = {}
+        self._naming = anyio.Lock()
         self._stack: AsyncExitStack | None = None
         self._tasks: TaskGroup | None = None
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -194,21 +167,9 @@ class Engine:
         try:
             if self._temporary:
                 stack.push_async_callback(_remove, self._folder)
-            self._run_log = (
-                await stack.enter_async_context(
-                    create("onready.run_logs", self._run_log_given, "run_log").open()
-                )
-                if isinstance(self._run_log_given, str)
-                else self._run_log_given
-            )
-            self._catalog = (
-                await stack.enter_async_context(
-                    create("onready.catalogs", self._catalog_given, "catalog").open()
-                )
-                if isinstance(self._catalog_given, str)
-                else self._catalog_given
-            )
-            self._backend_stack = await stack.enter_async_context(AsyncExitStack())
+            self._run_log = await self._open_run_log(stack)
+            self._catalog = await self._open_catalog(stack)
+            await stack.enter_async_context(self._host.stack)
             self._tasks = await anyio.create_task_group().__aenter__()
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -218,47 +179,17 @@ class Engine:
             self._tasks.start_soon(self._renew)
         return self
 
-    async def _open_backend(self, name: str) -> None:
-        """Open a backend when the first graph needs it: most programs use few of them."""
-        assert self._stack is not None
-        spec = self._backends_given.get(name, {"type": name})
-        if isinstance(spec, Mapping):
-            config = create("onready.backends", spec, f"backends.{name}")
-            backend = await self._backend_stack.enter_async_context(config.open())
-        else:
-            backend = spec
-        self._backends[name] = backend
-        self._capabilities[name] = backend.capabilities
-        if isinstance(backend, BulkBackend):
-            # Enough that no thread waits for the loop, few enough that runs take turns.
-            room = backend.limit * 8 + 32
-            self._backend_limits[name] = Limit(f"backend {name}", room)
-        elif backend.capabilities.concurrency:
-            room = backend.capabilities.concurrency
-            self._backend_limits[name] = Limit(f"backend {name}", room)
+    async def _open_run_log(self, stack: AsyncExitStack) -> RunLog:
+        given = self._run_log_given
+        if not isinstance(given, str):
+            return given
+        return await stack.enter_async_context(create("onready.run_logs", given, "run_log").open())
 
-    async def _compile(
-        self,
-        bound: Bound[object],
-        backend: str | None,
-        on_error: OnError | None,
-        provided: Collection[str],
-    ) -> Plan:
-        """Compile, open the backends that the plan names, and check against what they can do."""
-        async with self._opening:
-            while True:
-                plan = compile_plan(
-                    bound,
-                    backends=self._capabilities,
-                    backend=backend,
-                    on_error=on_error,
-                    provided=provided,
-                )
-                new = {spec.backend for spec in plan.tasks} - set(self._backends) - {INLINE}
-                if not new:
-                    return plan
-                for name in new:
-                    await self._open_backend(name)
+    async def _open_catalog(self, stack: AsyncExitStack) -> Catalog:
+        given = self._catalog_given
+        if not isinstance(given, str):
+            return given
+        return await stack.enter_async_context(create("onready.catalogs", given, "catalog").open())
 
     async def __aexit__(
         self,
@@ -271,8 +202,8 @@ class Engine:
             return None
         try:
             if error is None:
-                for run in tuple(self._live.values()):
-                    await run.cancel("the engine was closed")
+                for live in tuple(self._live.values()):
+                    await live.run.cancel("the engine was closed")
         finally:
             # Where the host leaves in a hurry, runs get their grace inside `Dispatcher.drive`.
             tasks.cancel_scope.cancel()
@@ -288,12 +219,11 @@ class Engine:
     async def _renew(self) -> None:
         while True:
             await anyio.sleep(LEASE / 3)
-            for run, lease in tuple(self._leases.items()):
-                try:
-                    await self.run_log.renew(lease)
-                except StaleEpoch:
-                    # The next append is refused: that stops the run, here nothing is done.
-                    self._leases.pop(run, None)
+            for live in tuple(self._live.values()):
+                # Where the lease is another's by now, the next append is refused, and that
+                # refusal stops the run: here there is nothing to do.
+                with contextlib.suppress(StaleEpoch):
+                    await self.run_log.renew(live.lease)
 
     @property
     def run_log(self) -> RunLog:
@@ -312,12 +242,11 @@ class Engine:
     @property
     def capabilities(self) -> Mapping[str, Capabilities]:
         """The backends of this engine by name, and what they can do."""
-        return self._capabilities
+        return self._host.capabilities
 
     def statistics(self) -> dict[str, int]:
         """Counts for people: live runs, attempts in use of `max_parallel`."""
-        used = int(self._parallel.used) if self._parallel is not None else 0
-        return {"live_runs": len(self._live), "parallel_used": used}
+        return {"live_runs": len(self._live), "parallel_used": self._host.parallel_used}
 
     # --- runs ---------------------------------------------------------------------------------
 
@@ -358,41 +287,48 @@ class Engine:
         (see `engine/plan/select.py`). `target` says where the graph came
         from. Raises GraphError and InputError before anything is recorded.
         """
-        objects = self._provided | dict(provided or {})
         self._group()
-        plan = await self._compile(bound, backend, on_error, objects.keys())
-        plan = select_nodes(plan, select)
-        self._check_pools(plan)
+        objects = self._provided | dict(provided or {})
+        plan = await self._host.compile(bound, backend, on_error, objects.keys())
         inputs = await self._settled(read_inputs(plan, bound.inputs))
-        if id is not None:
+        options = _Options(name, timeout, max_parallel, target, objects)
+        if id is None:
+            return await self._begin(_new_id(), plan, inputs, options)
+        async with self._naming:
             known = await self._known(id, plan, inputs)
-            if known is not None:
-                return known  # type: ignore[return-value] # same plan, same type
-        run_id = id or _new_id()
+            run = known or await self._begin(id, plan, inputs, options)
+            return run  # type: ignore[return-value] # the same plan gives the same type
+
+    async def _begin(
+        self, run_id: str, plan: Plan, inputs: Mapping[str, Stored], options: _Options
+    ) -> Run[R]:
         lease = await self.run_log.lease(run_id, self._owner, LEASE)
-        run_name = name or _friendly_name()
         await self._store_plan(plan)
         started = RunStarted(
-            0, time.time(), plan.name, run_name, plan.fingerprint, inputs,
-            plan.on_error, target, lease.epoch,
-        )  # fmt: skip
+            seq=0,
+            at=time.time(),
+            graph=plan.name,
+            name=options.name or _friendly_name(),
+            fingerprint=plan.fingerprint,
+            inputs=dict(inputs),
+            on_error=plan.on_error,
+            target=options.target,
+            epoch=lease.epoch,
+        )
+        timeout = plan.timeout if options.timeout is None else options.timeout
         journal = Journal(self.run_log, run_id, lease.epoch)
         dispatcher = Dispatcher(
             run_id,
             lease.epoch,
             plan,
-            RunOptions(
-                started, inputs, objects, timeout if timeout is not None else plan.timeout, self._grace
-            ),
-            self._services(),
+            RunOptions(started, inputs, options.provided, timeout, self._grace),
+            Services(self.catalog, self.logs, self._folder, self.run_log.durable),
             journal,
-            self._backends,
-            self._limits(max_parallel),
+            self._host.backends,
+            self._host.limits(options.max_parallel),
         )
-        run: Run[R] = Run(run_id, run_name, plan, journal.events, dispatcher, self._grace)
-        self._live[run_id] = run
-        self._signatures[run_id] = (plan.fingerprint, inputs)
-        self._leases[run_id] = lease
+        run: Run[R] = Run(run_id, started.name, plan, journal.events, dispatcher, self._grace)
+        self._live[run_id] = _Live(run, inputs, lease)
         self._group().start_soon(self._drive, run, dispatcher, lease)
         await journal.recorded(1)
         return run
@@ -405,7 +341,6 @@ class Engine:
             error = raised
         finally:
             with anyio.move_on_after(5.0, shield=True):
-                self._leases.pop(run.id, None)
                 await self._finish(run, dispatcher, error)
                 if not isinstance(error, StaleEpoch):
                     await self.run_log.release(lease)
@@ -414,9 +349,7 @@ class Engine:
         self, run: Run[R], dispatcher: Dispatcher, error: BaseException | None
     ) -> None:
         value: object = None
-        status = dispatcher.status
-        if status == "running":
-            status = "interrupted"
+        status = "interrupted" if dispatcher.status == "running" else dispatcher.status
         if status == "succeeded":
             try:
                 value = await self._value(run.plan, dispatcher.result, run.id)
@@ -424,9 +357,15 @@ class Engine:
                 error, status = raised, "interrupted"
         run.finish(
             RunOutcome(
-                run.id, status, value, tuple(dispatcher.failures),
-                dispatcher.options.started.at, time.time(), dispatcher.reason, error,
-            )  # fmt: skip
+                run=run.id,
+                status=status,
+                value=value,
+                failures=tuple(dispatcher.failures),
+                started=dispatcher.options.started.at,
+                ended=time.time(),
+                reason=dispatcher.reason,
+                error=error,
+            )
         )
         self._live.pop(run.id, None)
 
@@ -444,25 +383,6 @@ class Engine:
         if self._tasks is None:
             raise OnreadyError(_CLOSED)
         return self._tasks
-
-    def _services(self) -> Services:
-        return Services(self.catalog, self.logs, self._folder, self.run_log.durable)
-
-    def _limits(self, max_parallel: int | None) -> Limits:
-        own = _limit("max_parallel of the run", max_parallel)
-        return Limits(
-            parallel=[limit for limit in (self._parallel, own) if limit is not None],
-            backends=self._backend_limits,
-            pools=self._pools,
-            resources=self._resources,
-        )
-
-    def _check_pools(self, plan: Plan) -> None:
-        for spec in plan.tasks:
-            if spec.pool and spec.pool not in self._pools:
-                known = ", ".join(sorted(self._pools)) or "none"
-                message = f"task {spec.name} wants pool {spec.pool!r}; pools of this engine: {known}"
-                raise ConfigError(message)
 
     async def _settled(self, inputs: Mapping[str, Stored]) -> dict[str, Stored]:
         settled: dict[str, Stored] = {}
@@ -492,73 +412,41 @@ class Engine:
     ) -> Run[object] | None:
         """The run that has this id already, if its plan and inputs are the same."""
         if not is_run_id(run_id):
-            message = f"not a run id: {run_id!r}; use letters, digits, '.', '_' and '-', at most 128"
+            message = (
+                f"not a run id: {run_id!r}; use letters, digits, '.', '_' and '-', at most 128"
+            )
             raise ConfigError(message)
         live = self._live.get(run_id)
         if live is not None:
-            self._same(run_id, self._signatures[run_id], plan, inputs)
-            return live
-        first, last, failures = await self._ends_of(run_id)
-        if first is None:
+            _same(run_id, live.run.plan.fingerprint, live.inputs, plan, inputs)
+            return live.run
+        summary = await summarise_run(self.run_log, run_id)
+        if summary is None:
             return None
-        self._same(run_id, (first.fingerprint, first.inputs), plan, inputs)
-        if last is None:
+        first = summary.first
+        _same(run_id, first.fingerprint, first.inputs, plan, inputs)
+        if summary.last is None:
             message = f"run {run_id} was interrupted, and resuming is not part of this release"
             raise RunConflict(message)
-        return await self._ended_run(run_id, plan, first, last, failures)
+        return await self._ended_run(run_id, plan, summary)
 
-    def _same(
-        self,
-        run_id: str,
-        known: tuple[str, Mapping[str, Stored]],
-        plan: Plan,
-        inputs: Mapping[str, Stored],
-    ) -> None:
-        fingerprint, values = known
-        if fingerprint != plan.fingerprint:
-            message = f"run {run_id} exists with another plan; give this one another id"
-            raise RunConflict(message)
-        if dict(values) != dict(inputs):
-            message = f"run {run_id} exists with other inputs; give this one another id"
-            raise RunConflict(message)
-
-    async def _ends_of(
-        self, run_id: str
-    ) -> tuple[RunStarted | None, RunSucceeded | RunFailed | RunCancelled | None, list[NodeFailed | NodeLost]]:
-        first: RunStarted | None = None
-        last: RunSucceeded | RunFailed | RunCancelled | None = None
-        bad: list[NodeFailed | NodeLost] = []
-        async for batch in self.run_log.read(run_id):
-            for event in batch:
-                if isinstance(event, RunStarted):
-                    first = event
-                elif isinstance(event, ENDS):
-                    last = event
-                elif isinstance(event, (NodeFailed, NodeLost)):
-                    bad.append(event)
-        return first, last, bad
-
-    async def _ended_run(
-        self,
-        run_id: str,
-        plan: Plan,
-        first: RunStarted,
-        last: RunSucceeded | RunFailed | RunCancelled,
-        bad: Sequence[NodeFailed | NodeLost],
-    ) -> Run[object]:
+    async def _ended_run(self, run_id: str, plan: Plan, summary: Summary) -> Run[object]:
+        first, last = summary.first, summary.last
         run: Run[object] = Run(
             run_id, first.name, plan, lambda after: self.history(run_id, after), None, self._grace
         )
-        value: object = None
-        status: RunStatus = "cancelled"
-        if isinstance(last, RunSucceeded):
-            status = "succeeded"
-            value = await self._value(plan, last.value, run_id)
-        elif isinstance(last, RunFailed):
-            status = "failed"
-        failures = tuple(event.failure for event in bad)
-        reason = "" if isinstance(last, RunSucceeded) else last.reason
-        run.finish(RunOutcome(run_id, status, value, failures, first.at, last.at, reason))
+        succeeded = summary.status == "succeeded"
+        run.finish(
+            RunOutcome(
+                run=run_id,
+                status=summary.status,
+                value=await self._value(plan, summary.value, run_id) if succeeded else None,
+                failures=tuple(summary.failures),
+                started=first.at,
+                ended=last.at if last is not None else first.at,
+                reason=summary.reason,
+            )
+        )
         return run
 
     # --- looking ------------------------------------------------------------------------------
@@ -572,24 +460,7 @@ class Engine:
 
         RunNotFound where there is none, or more than one.
         """
-        if text == "last":
-            newest = await self.run_log.runs(RunFilter(limit=1))
-            if newest:
-                return newest[0]
-            message = "there are no runs yet"
-            raise RunNotFound(message)
-        found = await self.run_log.runs(RunFilter(prefix=text, limit=20))
-        exact = [record for record in found if text in (record.run, record.name)]
-        matches = exact or list(found)
-        if len(matches) == 1 or (exact and exact[0].name == text):
-            # Friendly names may come again: the newest of that name is meant.
-            return matches[0]
-        if not matches:
-            message = f"no run is called {text!r}"
-            raise RunNotFound(message)
-        names = ", ".join(f"{record.run} ({record.name})" for record in matches[:5])
-        message = f"{text!r} fits {len(matches)} runs: {names}"
-        raise RunNotFound(message)
+        return await find_run(self.run_log, text)
 
     async def history(self, run: str, after: int = 0) -> AsyncIterator[AnyEvent]:
         """What is recorded of a run by now, from `after` on; ends where the record ends."""
@@ -601,30 +472,18 @@ class Engine:
 _CLOSED: Final = "this engine is not open: use `async with Engine(...) as engine:`"
 
 
-def _limit(name: str, size: int | None) -> Limit | None:
-    return None if size is None else Limit(name, _positive(name, size))
-
-
-def _positive(name: str, size: int) -> int:
-    if size < 1:
-        message = f"{name}: a limit is at least 1, not {size}"
-        raise ConfigError(message)
-    return size
-
-
-def _resources(given: Mapping[str, float | str]) -> dict[str, Limit]:
-    unknown = set(given) - {"cpu", "memory", "gpu"}
-    if unknown:
-        message = f"resources: {', '.join(sorted(unknown))}; known are cpu, memory, gpu"
-        raise ConfigError(message)
-    memory = given.get("memory")
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    sizes = {
-        "cpu": float(given.get("cpu", os.cpu_count() or 1)),
-        "memory": float(parse_memory(memory) if isinstance(memory, str) else memory or total),
-        "gpu": float(given.get("gpu", 0)),
-    }
-    return {name: Limit(name, size) for name, size in sizes.items()}
+def _same(
+    run_id: str,
+    fingerprint: str,
+    values: Mapping[str, Stored],
+    plan: Plan,
+    inputs: Mapping[str, Stored],
+) -> None:
+    what = "plan" if fingerprint != plan.fingerprint else ""
+    what = what or ("inputs" if dict(values) != dict(inputs) else "")
+    if what:
+        message = f"run {run_id} exists with another {what}; give this one another id"
+        raise RunConflict(message)
 
 
 def _new_id() -> str:

@@ -96,7 +96,9 @@ class BulkFeed:
         row = ticket.row
         task = ticket.lane.task
         bind((dispatcher, row.key, ticket.number))
-        value = run_function(task.call(), arguments) if task.spec.is_async else task.call()(**arguments)
+        value = (
+            run_function(task.call(), arguments) if task.spec.is_async else task.call()(**arguments)
+        )
         kind = type(value)
         if (
             (kind is task.exact or (task.untyped and kind in SCALARS))
@@ -141,7 +143,7 @@ class BulkFeed:
             elif error is not None:
                 self._raised(ticket, error)
             elif not _is_scalar(value) and needs_settling(value):  # type: ignore[arg-type] # stored
-                dispatcher.loop.spawn(partial(self._settle, ticket, value))
+                dispatcher.loop.spawn(partial(self._settle, ticket, value))  # type: ignore[arg-type] # stored
             else:
                 self._succeeded(ticket, at, value)  # type: ignore[arg-type] # stored
         dispatcher.turn_and_wake()

@@ -16,10 +16,11 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import anyio
 
@@ -67,7 +68,10 @@ from onready.engine.scheduler.state import Row
 from onready.engine.spi import Backend, BulkBackend, Catalog
 from onready.engine.values.stored import Live, Stored
 
-UNRECORDED = frozenset({RetryDue, Submitted})
+CLEANING: Final = 5.0
+"""Seconds for removing what a run left in its scratch folders."""
+
+UNRECORDED: Final = (RetryDue, Submitted)
 """Inputs of the scheduler that are no history."""
 
 
@@ -163,7 +167,7 @@ class Dispatcher:
                 # A new list, and not a cleared one: facts that the commands below lead to come
                 # after these.
                 self.inbox = []
-                extend([event for _, event in facts if type(event) not in UNRECORDED])
+                extend([event for _, event in facts if not isinstance(event, UNRECORDED)])
             self._perform(handle(facts))
             if self.scheduler.busy:
                 # More rows are to be opened or swept: in the next tick, others come first.
@@ -203,6 +207,11 @@ class Dispatcher:
         """The row with that key, while its scope is open."""
         return self.scheduler.find(key)
 
+    def start_task(self, body: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Run a coroutine of ours beside the nodes."""
+        if not self.closing:
+            self.loop.spawn(body)
+
     def node_context(self, key: NodeKey, attempt: int) -> NodeContext:
         """The context of a live attempt, made when somebody looks (see `context.current`)."""
         return self.reporters.context(key, attempt)
@@ -213,21 +222,20 @@ class Dispatcher:
         record: list[AnyEvent] = []
         now = self.now()
         for command in commands:
-            kind = type(command)
-            if kind is Start:
+            if isinstance(command, Start):
                 self.admission.admit(command.rows)
-            elif kind is Open:
+            elif isinstance(command, Open):
                 self._open(command.row)
-            elif kind is Close:
+            elif isinstance(command, Close):
                 row = command.row
                 record.append(ScopeClosed(0, now, row.key, command.status))
                 self._close(row, command.status)
-            elif kind is Skip:
+            elif isinstance(command, Skip):
                 record.append(NodeSkipped(0, now, command.row.key, reason=command.reason))
-            elif kind is Drop:
+            elif isinstance(command, Drop):
                 row = command.row
                 record.append(NodeCancelled(0, now, row.key, row.attempt, command.reason))
-            elif kind is Cancel:
+            elif isinstance(command, Cancel):
                 self._stop_rows.add(id(command.row))
             else:
                 self._end = command
@@ -339,11 +347,16 @@ class Dispatcher:
                 self.turn_and_wake()
                 await self._until_end()
                 await self._conclude()
+            except BaseException as error:
+                self.journal.close(error)
+                raise
             finally:
                 self.closing = True
                 self.outcomes.close()
                 self.reporters.close_all()
                 self.admission.close()
+                with anyio.move_on_after(CLEANING, shield=True):
+                    await self.reporters.remove_work()
 
     async def _until_end(self) -> None:
         try:

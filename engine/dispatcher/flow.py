@@ -8,7 +8,7 @@ What may not live here: when a node runs, and where.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +40,7 @@ from onready.engine.values import (
 )
 from onready.engine.values.stored import Compound, Durable, Encoded, Live, Stored
 
+ANY: Final = ValueType.any()
 PIECE: Final = 500
 """Values encoded before others have the loop."""
 
@@ -134,7 +135,7 @@ class Flow:
             known = self._plan.param_types
             if binding.name in known:
                 return ValueType.of(known[binding.name])
-        return ValueType.any()
+        return ANY
 
     def argument(self, row: Row, arg: Arg) -> Value:
         """The value of one argument of `row`."""
@@ -160,7 +161,7 @@ class Flow:
                 value = self.argument(row, arg)
             kind = type(value)
             reader = task.inputs.get(arg.name) or task.input(arg.name)
-            if kind is reader.exact or (kind in SCALARS and reader.takes_any):
+            if kind is reader.exact or (kind in SCALARS and reader is ANY):
                 made[arg.name] = value
             elif kind is Live and type(binding) is not FromProvided:
                 assert type(value) is Live
@@ -171,9 +172,7 @@ class Flow:
                 made[arg.name] = reader.decode(value)  # type: ignore[arg-type] # not a Part
         return made
 
-    async def arguments(
-        self, row: Row, task: LiveTask, context: NodeContext
-    ) -> dict[str, object]:
+    async def arguments(self, row: Row, task: LiveTask, context: NodeContext) -> dict[str, object]:
         """Arguments of a call in this process: fresh values, blobs fetched, live objects."""
         made: dict[str, object] = {}
         for arg in row.node.args:
@@ -182,7 +181,7 @@ class Flow:
                 made[arg.name] = context if name == CONTEXT else self._provided[name]
                 continue
             reader = task.input(arg.name)
-            if reader.takes_any:
+            if reader is ANY:
                 reader = self._type_of(arg.value, row.scope)
             value = self.argument(row, arg)
             made[arg.name] = await self.load(value, reader, context.incoming)
@@ -190,22 +189,21 @@ class Flow:
 
     async def load(self, value: Value, reader: ValueType, folder: Path) -> object:
         """The live form of a value: decoded, fetched, projected."""
-        if type(value) is Part:
+        if isinstance(value, Part):
             whole = await self.load(value.stored, value.type, folder)
             for step in value.path:
                 whole = apply_step(whole, step.key, attribute=step.attribute)
             return whole
         if type(value) is Compound and _has_parts(value):
             return await self._load_parts(value, folder)
-        assert type(value) is not Part
-        if type(value) is Live:
+        if isinstance(value, Live):
             return value.value
         if needs_bringing(value):
             value = await bring(value, self._catalog, folder)
         return reader.decode(value)
 
     async def _load_parts(self, value: Compound, folder: Path) -> object:
-        items = [await self.load(item, ValueType.any(), folder) for item in value.items]
+        items = [await self.load(item, ANY, folder) for item in value.items]
         if value.kind == "dict":
             return dict(zip(value.keys, items, strict=True))
         return tuple(items) if value.kind == "tuple" else items
@@ -220,12 +218,11 @@ class Flow:
 
     async def durable(self, value: Value, folder: Path) -> Durable:
         """A form of `value` that can leave the process; NoCodec where it has none."""
-        if type(value) is Part or (type(value) is Compound and _has_parts(value)):
-            made = ValueType.any().encode(await self.load(value, ValueType.any(), folder))
+        if isinstance(value, Part) or (isinstance(value, Compound) and _has_parts(value)):
+            made = ANY.encode(await self.load(value, ANY, folder))
             return await settle(made, self._catalog)
-        if type(value) is Live:
-            return await settle(ValueType.any().encode(value.value), self._catalog)
-        assert type(value) is not Part
+        if isinstance(value, Live):
+            return await settle(ANY.encode(value.value), self._catalog)
         return await settle(value, self._catalog) if needs_settling(value) else _plain(value)
 
     async def final(self, scope: Scope, folder: Path) -> Stored:
@@ -234,7 +231,7 @@ class Flow:
         try:
             return await self.durable(value, folder)
         except NoCodec:
-            return Live(await self.load(value, ValueType.any(), folder))
+            return Live(await self.load(value, ANY, folder))
 
     # --- results ------------------------------------------------------------------------------
 
@@ -278,10 +275,10 @@ class Flow:
             if not arg.each:
                 shared[arg.name] = value
             elif type(value) is Compound and value.kind != "dict":
-                each[arg.name] = value.items  # type: ignore[assignment] # items are values
+                each[arg.name] = value.items
             else:
                 whole = await self.load(value, self._type_of(arg.value, row.scope), folder)
-                if isinstance(whole, (str, bytes, Mapping)) or not _iterable(whole):
+                if isinstance(whole, (str, bytes, Mapping)) or not isinstance(whole, Collection):
                     return f"each({arg.name}) needs a list, not {type(whole).__name__}"
                 each[arg.name] = await self._items_of(row, arg.name, whole)
         lengths = {name: len(values) for name, values in each.items()}
@@ -290,16 +287,16 @@ class Flow:
             return f"each() arguments go together and need the same length: {said}"
         return Items(shared, each), next(iter(lengths.values()))
 
-    async def _items_of(self, row: Row, name: str, whole: object) -> list[Value]:
+    async def _items_of(self, row: Row, name: str, whole: Iterable[object]) -> list[Value]:
         task = row.node.task
-        reader = self._tasks[task].input(name) if task is not None else ValueType.any()
+        reader = self._tasks[task].input(name) if task is not None else ANY
         made: list[Value] = []
-        for item in whole:  # type: ignore[attr-defined] # checked by the caller
-            if type(item) is reader.exact or (reader.takes_any and type(item) in SCALARS):
-                made.append(item)
+        for item in whole:
+            if type(item) is reader.exact or (reader is ANY and type(item) in SCALARS):
+                made.append(item)  # type: ignore[arg-type] # a scalar
             else:
                 try:
-                    made.append(ValueType.any().encode(item))
+                    made.append(ANY.encode(item))
                 except NoCodec:
                     made.append(Live(item))
                 if not len(made) % PIECE:
@@ -311,7 +308,7 @@ class Flow:
         body = row.body
         assert body is not None
         if body.fragment is None:
-            return Compound("list", tuple([item.value for item in body.rows]))  # type: ignore[arg-type]
+            return Compound("list", tuple([item.value for item in body.rows]))  # type: ignore[misc] # opaque there
         return self.resolve(body.fragment.result, body)
 
 
@@ -339,9 +336,13 @@ def _member(value: Compound, step: Step) -> Value:
     key = step.key
     if value.kind == "dict" and isinstance(key, str) and key in value.keys:
         return value.items[value.keys.index(key)]
-    if value.kind != "dict" and isinstance(key, int) and -len(value.items) <= key < len(value.items):
+    if (
+        value.kind != "dict"
+        and isinstance(key, int)
+        and -len(value.items) <= key < len(value.items)
+    ):
         return value.items[key]
-    return Part(value, (step,), ValueType.any())
+    return Part(value, (step,), ANY)
 
 
 def _plain(value: Stored) -> Durable:
@@ -349,7 +350,3 @@ def _plain(value: Stored) -> Durable:
         message = "a live object reached a place for durable values"
         raise InternalError(message)
     return value
-
-
-def _iterable(value: object) -> bool:
-    return hasattr(value, "__iter__") and hasattr(value, "__len__")

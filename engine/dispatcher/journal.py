@@ -16,6 +16,7 @@ from typing import Final
 import anyio
 
 from onready.engine.dispatcher.loop import Waker
+from onready.engine.errors import StoreError
 from onready.engine.events import AnyEvent, RunCancelled, RunFailed, RunSucceeded
 from onready.engine.spi import RunLog
 
@@ -104,6 +105,12 @@ class Journal:
         waiting = self._waiting
         while waiting and waiting[0][0] <= self.durable:
             waiting.popleft()[1]()
+        self._announce()
+
+    def close(self, error: BaseException | None) -> None:
+        """Nobody writes any more: whoever still waits for an event is told why."""
+        if not self.ended and self.broken is None:
+            self.broken = error or StoreError("the run was left before its end was recorded")
         self._announce()
 
     def _announce(self) -> None:

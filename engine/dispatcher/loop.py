@@ -39,11 +39,14 @@ class Loop(Protocol):
 
     def spawn(self, body: Body) -> Handle: ...
 
-    def soon(self, action: Callable[[], None]) -> None: ...
+    @property
+    def soon(self) -> Callable[[Callable[[], None]], object]: ...
 
-    def soon_threadsafe(self, action: Callable[[], None]) -> None: ...
+    @property
+    def soon_threadsafe(self) -> Callable[[Callable[[], None]], object]: ...
 
-    def later(self, delay: float, action: Callable[[], None]) -> Handle: ...
+    @property
+    def later(self) -> Callable[[float, Callable[[], None]], Handle]: ...
 
     def waker(self) -> Waker: ...
 
@@ -86,9 +89,12 @@ class AsyncioLoop:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._crash = crash
-        self.soon = self._loop.call_soon
-        self.soon_threadsafe = self._loop.call_soon_threadsafe
-        self.later = self._loop.call_later
+        # Bound once: these are the loop's own, without a call of ours in between.
+        self.soon: Callable[[Callable[[], None]], object] = self._loop.call_soon
+        self.soon_threadsafe: Callable[[Callable[[], None]], object] = (
+            self._loop.call_soon_threadsafe
+        )
+        self.later: Callable[[float, Callable[[], None]], Handle] = self._loop.call_later
 
     def spawn(self, body: Body) -> Handle:
         task = self._loop.create_task(body())
@@ -172,8 +178,9 @@ class TrioLoop:
         self._nursery = nursery
         self._crash = crash
         token = trio.lowlevel.current_trio_token()
-        self.soon: Callable[[Callable[[], None]], None] = token.run_sync_soon
-        self.soon_threadsafe: Callable[[Callable[[], None]], None] = token.run_sync_soon
+        self.soon: Callable[[Callable[[], None]], object] = token.run_sync_soon
+        self.soon_threadsafe: Callable[[Callable[[], None]], object] = token.run_sync_soon
+        self.later: Callable[[float, Callable[[], None]], Handle] = self._later
 
     def spawn(self, body: Body) -> Handle:
         scope = self._trio.CancelScope()
@@ -188,7 +195,7 @@ class TrioLoop:
         self._nursery.start_soon(run)
         return scope
 
-    def later(self, delay: float, action: Callable[[], None]) -> Handle:
+    def _later(self, delay: float, action: Callable[[], None]) -> Handle:
         async def wait() -> None:
             await self._trio.sleep(delay)
             action()

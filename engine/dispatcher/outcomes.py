@@ -118,8 +118,10 @@ class Outcomes:
 
     def timed_out(self, row: Row, number: int, limit: float | None, reason: str) -> None:
         """The attempt took longer than it may."""
-        said = f"no end within {limit:g} s" if reason == "timeout" else (
-            "no end within the time for all attempts"
+        said = (
+            f"no end within {limit:g} s"
+            if reason == "timeout"
+            else ("no end within the time for all attempts")
         )
         tail = self._dispatcher.reporters.tail(row, number, LOG_LINES)
         self.failed(row, number, Failure("timeout", said, reason=reason, log=tail))

@@ -15,7 +15,7 @@ import anyio
 
 from onready.engine.dispatcher.lanes import Lane, Ticket
 from onready.engine.dispatcher.report import AttemptReporter
-from onready.engine.errors import BackendError, Failure, NoCodec, StoreError
+from onready.engine.errors import BackendError, Failure, FailureKind, NoCodec, StoreError
 from onready.engine.events import AttemptPlanned, NodeStarted, NodeSucceeded
 from onready.engine.names import dispatch_name
 from onready.engine.scheduler.state import READY
@@ -76,13 +76,13 @@ class RemoteFeed:
             except NoCodec as error:
                 outcome = Failed(Failure("config", str(error), "NoCodec"))
             except (BackendError, StoreError) as error:
-                kind = "evicted" if error.retryable else "error"
+                # `evicted` is nobody's fault and has retries of its own.
+                kind: FailureKind = "evicted" if error.retryable else "error"
                 outcome = Failed(Failure(kind, str(error), type(error).__name__))
             except Exception as error:  # noqa: BLE001 - a backend's fault fails the attempt only
                 outcome = Failed(dispatcher.outcomes.failure_of(row, ticket.number, error))
         if not ticket.done:
             self._end(ticket, outcome, reporter)
-        await dispatcher.reporters.remove_folder(row, ticket.number)
 
     async def _execute(self, ticket: Ticket, reporter: AttemptReporter) -> Outcome:
         row = ticket.row
@@ -130,7 +130,9 @@ class RemoteFeed:
             dispatcher.inbox.append((row, event))
         else:
             assert isinstance(outcome, (Failed, Lost))
-            dispatcher.outcomes.failed(row, ticket.number, outcome.failure, lost=type(outcome) is Lost)
+            dispatcher.outcomes.failed(
+                row, ticket.number, outcome.failure, lost=type(outcome) is Lost
+            )
         dispatcher.tick_soon()
 
     def _finish(self, ticket: Ticket) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -31,6 +32,8 @@ class Desk(Protocol):
     def post(self, fact: Fact) -> None: ...
 
     def find(self, key: NodeKey) -> Row | None: ...
+
+    def start_task(self, body: Callable[[], Coroutine[object, object, None]]) -> None: ...
 
 
 class AttemptReporter:
@@ -107,6 +110,7 @@ class Reporters:
         self._work = work
         self.live: dict[tuple[NodeKey, int], AttemptReporter] = {}
         self._lock = threading.Lock()
+        self._used = False
 
     def of(self, row: Row, number: int) -> AttemptReporter:
         """The reporter of an attempt; from any thread."""
@@ -128,6 +132,7 @@ class Reporters:
 
     def folder(self, key: NodeKey, number: int) -> Path:
         """The scratch folder of an attempt; whoever needs it makes it."""
+        self._used = True
         return self._work / dispatch_name(self._desk.run, key, number)
 
     async def remove_folder(self, row: Row, number: int) -> None:
@@ -146,9 +151,15 @@ class Reporters:
             found = self.live.pop((row.key, number), None)
             if found is not None:
                 found.close()
+                self._desk.start_task(partial(self.remove_folder, row, number))
 
     def close_all(self) -> None:
         """The run is over, and so is everything it made in its work folder."""
         for reporter in tuple(self.live.values()):
             reporter.close()
         self.live.clear()
+
+    async def remove_work(self) -> None:
+        """Remove the run's whole work folder, if anything was ever in it."""
+        if self._used:
+            await anyio.to_thread.run_sync(lambda: shutil.rmtree(self._work, ignore_errors=True))

@@ -549,4 +549,3 @@ _BAD: frozenset[State] = frozenset({FAILED, LOST, CANCELLED, SKIPPED})
 def _illegal(row: Row, what: What) -> InternalError:
     lines = [f"{what.value!r} cannot happen to {row.key} when {row.state.value}", *story(row)]
     return InternalError("\n".join(lines))
-

@@ -1,0 +1,95 @@
+"""Runs in the run log, for whoever asks: by id, prefix, name; what is recorded of them.
+
+What may not live here: anything that changes a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from onready.engine.dispatcher.journal import ENDS
+from onready.engine.errors import Failure, RunNotFound
+from onready.engine.events import (
+    NodeFailed,
+    NodeLost,
+    RunCancelled,
+    RunFailed,
+    RunStarted,
+    RunStatus,
+    RunSucceeded,
+)
+from onready.engine.spi import RunFilter, RunLog, RunRecord
+from onready.engine.values.stored import Stored
+
+
+@dataclass(slots=True)
+class Summary:
+    """The two ends of a recorded run, and what failed in between."""
+
+    first: RunStarted
+    last: RunSucceeded | RunFailed | RunCancelled | None = None
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def status(self) -> RunStatus:
+        """How the run ended; `interrupted` where its end is not recorded."""
+        if isinstance(self.last, RunSucceeded):
+            return "succeeded"
+        if isinstance(self.last, RunFailed):
+            return "failed"
+        return "cancelled" if self.last is not None else "interrupted"
+
+    @property
+    def value(self) -> Stored:
+        """The graph's value; None where the run did not succeed."""
+        return self.last.value if isinstance(self.last, RunSucceeded) else None
+
+    @property
+    def reason(self) -> str:
+        """Why it was cancelled, or failed for no node's fault."""
+        return self.last.reason if isinstance(self.last, (RunFailed, RunCancelled)) else ""
+
+
+async def summarise_run(run_log: RunLog, run: str) -> Summary | None:
+    """What is recorded of `run`, or None where nothing is."""
+    summary: Summary | None = None
+    async for batch in run_log.read(run):
+        for event in batch:
+            if isinstance(event, RunStarted):
+                summary = Summary(event)
+            elif summary is None:
+                continue
+            elif isinstance(event, ENDS):
+                summary.last = event
+            elif isinstance(event, (NodeFailed, NodeLost)):
+                summary.failures.append(event.failure)
+    return summary
+
+
+async def find_run(run_log: RunLog, text: str) -> RunRecord:
+    """The run that `text` names: an id, a unique prefix of one, a friendly name, `last`.
+
+    RunNotFound where there is none, or more than one.
+    """
+    if text == "last":
+        newest = await run_log.runs(RunFilter(limit=1))
+        if newest:
+            return newest[0]
+        message = "there are no runs yet"
+        raise RunNotFound(message)
+    found = await run_log.runs(RunFilter(prefix=text, limit=20))
+    exact = [record for record in found if text in (record.run, record.name)]
+    if exact:
+        # Friendly names may come again: the newest is meant, and runs come newest first.
+        return exact[0]
+    if len(found) == 1:
+        return found[0]
+    raise RunNotFound(_not_one(text, found))
+
+
+def _not_one(text: str, found: Sequence[RunRecord]) -> str:
+    if not found:
+        return f"no run is called {text!r}"
+    names = ", ".join(f"{record.run} ({record.name})" for record in found[:5])
+    return f"{text!r} fits {len(found)} runs: {names}"
