@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import functools
-import inspect
 import types
 import typing
 from typing import Any, Final
@@ -37,7 +36,8 @@ def strip(annotation: object) -> object:
         elif isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__
         elif hasattr(annotation, "__value__") and type(annotation).__name__ == "TypeAliasType":
-            annotation = getattr(annotation, "__value__")  # noqa: B009 - 3.12's `type` statement
+            # 3.12's `type` statement.
+            annotation = getattr(annotation, "__value__")  # noqa: B009 # pragma: no cover
         else:
             return None.__class__ if annotation is None else annotation
 
@@ -256,8 +256,3 @@ def _required_fields(owner: type) -> set[str]:
         }
     # A pydantic model: aliases and validators may fill any field.
     return set()
-
-
-def is_empty(annotation: object) -> bool:
-    """Whether there is no annotation."""
-    return annotation is MISSING or annotation is inspect.Signature.empty

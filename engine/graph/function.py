@@ -75,13 +75,13 @@ class Graph(Definition[P, R]):
         names = [self.label]
         recorder = current_recorder.get()
         while recorder is not None:
-            owner = recorder.owner
-            if isinstance(owner, Graph):
-                names.append(cast("Graph[..., object]", owner).label)
-                if owner.function is self.function:
-                    way = " -> ".join(reversed(names))
-                    message = f"the graph {self.label} calls itself: {way}"
-                    raise Code.G006.error(message, here())
+            # What is traced has a graph for its owner; builders are never current.
+            owner = cast("Graph[..., object]", recorder.owner)
+            names.append(owner.label)
+            if owner.function is self.function:
+                way = " -> ".join(reversed(names))
+                message = f"the graph {self.label} calls itself: {way}"
+                raise Code.G006.error(message, here())
             recorder = recorder.outer
 
     def body(self, inputs: dict[str, object]) -> Body:

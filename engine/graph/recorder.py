@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, cast
 
-from onready.engine.graph.annotations import NoSuchPart, element, part
+from onready.engine.graph.annotations import NoSuchPart, part
 from onready.engine.graph.body import Argument, Body, CallKind, Gathered, Input, Node, Value
 from onready.engine.graph.codes import Code
 from onready.engine.graph.constants import holds_ref, store
@@ -100,14 +100,6 @@ class Recorder:
         self._counts[label] = count
         return name
 
-    def named(self, name: str) -> Node | None:
-        """The node of that name, if there is one by now."""
-        return self._names.get(name)
-
-    def names(self) -> Sequence[str]:
-        """The names of all nodes so far."""
-        return list(self._names)
-
     # --- edges --------------------------------------------------------------------------------
 
     def _before(self, item: object, where: Where) -> Node | str:
@@ -182,14 +174,6 @@ class Recorder:
 def _part_or_missing(annotation: object, key: str | int) -> object:
     try:
         return part(annotation, (Projection(key),))
-    except NoSuchPart:
-        return MISSING
-
-
-def element_or_missing(annotation: object) -> object:
-    """The annotation of the items of `annotation`, or MISSING."""
-    try:
-        return element(annotation)
     except NoSuchPart:
         return MISSING
 

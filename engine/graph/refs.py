@@ -36,11 +36,11 @@ class Source:
 
     def describe(self) -> str:
         """How messages call it: `the result of clean`, or `the input url`."""
-        raise NotImplementedError
+        raise NotImplementedError  # pragma: no cover - nodes and inputs each have theirs
 
     def arity(self, path: tuple[Projection, ...]) -> int | None:
         """How many items the value at `path` has, where its annotation tells."""
-        raise NotImplementedError
+        raise NotImplementedError  # pragma: no cover - nodes and inputs each have theirs
 
 
 class Ref:

@@ -12,6 +12,7 @@ import functools
 import inspect
 import linecache
 import sys
+import tokenize
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -69,7 +70,7 @@ def _content(code: CodeType) -> bytes:
     if lines:
         try:
             return "".join(inspect.getblock(lines)).encode()
-        except (SyntaxError, IndentationError):  # the file changed under us
+        except (SyntaxError, tokenize.TokenError):  # the file changed under us
             pass
     return _byte_code(code)
 
