@@ -32,6 +32,7 @@ from onready.engine.values.stored import Compound, Live, Stored
 # --- bytes ------------------------------------------------------------------------------------
 
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=encode_hook).encode
+_UNFIT: Final = (TypeError, ValueError, OverflowError, RecursionError)
 _decode: Final = msgspec.msgpack.Decoder(list[AnyEvent], dec_hook=decode_hook).decode
 
 
@@ -39,7 +40,7 @@ def encode_events(events: Sequence[AnyEvent]) -> bytes:
     """One batch as msgpack. `NoCodec`, naming the node, where a value has no durable form."""
     try:
         return _encode(events)
-    except (TypeError, ValueError, OverflowError) as error:
+    except _UNFIT as error:
         raise _blame(events, error) from error
 
 
@@ -56,7 +57,7 @@ def _blame(events: Sequence[AnyEvent], error: Exception) -> Exception:
     for event in events:
         try:
             _encode(event)
-        except (TypeError, ValueError, OverflowError) as own:
+        except _UNFIT as own:
             node = getattr(event, "node", None)
             where = f"node {node}" if node is not None else "the run's inputs"
             return NoCodec(

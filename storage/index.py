@@ -83,6 +83,14 @@ def check_run(run: str) -> None:
         raise StoreError(message)
 
 
+def check_first(run: str, event: AnyEvent) -> None:
+    """StoreError unless a run may begin with `event`."""
+    if event.seq != 1 or type(event) is not RunStarted:
+        kind = type(event).__name__
+        message = f"run {run}: begins with {kind} number {event.seq}, not with RunStarted number 1"
+        raise StoreError(message)
+
+
 def matches(record: RunRecord, query: RunFilter) -> bool:
     """Whether `query` asks for this run, its limit aside."""
     if query.status is not None and record.status != query.status:

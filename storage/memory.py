@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import anyio.to_thread
 from blake3 import blake3
@@ -17,7 +17,7 @@ from blake3 import blake3
 from onready.engine.errors import RunLeaseHeld, StaleEpoch, StoreError
 from onready.engine.events import AnyEvent, RunStarted, RunStatus
 from onready.engine.spi import Access, Lease, RunFilter, RunRecord
-from onready.storage.index import BATCH, Reading, check_run, matches, run_changes
+from onready.storage.index import BATCH, Reading, check_first, check_run, matches, run_changes
 from onready.storage.names import check_digest, check_name, check_prefix
 from onready.storage.private import create_file, open_regular
 
@@ -62,6 +62,8 @@ class MemoryRunLog:
         if not events:
             return
         row = self._runs.get(run) or self._new(run)
+        if not row.events:
+            check_first(run, events[0])
         if epoch < row.epoch:
             message = f"run {run}: epoch {epoch} is over, a driver has taken epoch {row.epoch}"
             raise StaleEpoch(message)
@@ -130,10 +132,8 @@ class MemoryRunLog:
         lapsed = row.epoch > 0 and (not row.owner or row.expires <= self._clock())
         if status == "running" and lapsed:
             status = "interrupted"
-        first = row.events[0]
+        first = cast("RunStarted", row.events[0])  # `append` holds that it is
         last_seq = len(row.events)
-        if type(first) is not RunStarted:
-            return RunRecord(run, "", "", status, first.at, row.ended, last_seq)
         return RunRecord(
             run,
             first.name,

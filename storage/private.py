@@ -42,12 +42,10 @@ MOUNTS = Path("/proc/self/mounts")
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` and its missing parents, each 0700. What exists stays as it is."""
+    """Make the absolute `folder` and its missing parents, each 0700; what exists stays as it is."""
     missing: list[Path] = []
     while not folder.is_dir():
         missing.append(folder)
-        if folder.parent == folder:
-            break
         folder = folder.parent
     for path in reversed(missing):
         try:

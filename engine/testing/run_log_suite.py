@@ -132,6 +132,12 @@ class RunLogSuite:
         assert await read_all(run_log, "r1") == []
         assert await run_log.runs(RunFilter()) == []
 
+    async def test_a_run_begins_with_its_start(self, run_log: RunLog) -> None:
+        with pytest.raises(StoreError):
+            await run_log.append("r1", 1, steps(1, 3))
+        assert await run_log.runs(RunFilter()) == []
+        await run_log.append("r1", 1, [started(), *steps(2, 3)])
+
     async def test_many_runs_append_at_once_and_none_sees_another(self, run_log: RunLog) -> None:
         runs = {f"run-{n}": [started(f"name-{n}"), *steps(2, 40, f"n{n}")] for n in range(40)}
         async with anyio.create_task_group() as group:

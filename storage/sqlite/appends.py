@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 from zlib import crc32
 
 from onready.engine.errors import OnreadyError, StaleEpoch, StoreError
@@ -72,7 +72,7 @@ class Append(Request):
         status, ended = run_changes(events)
         fence = (self.run, self.epoch)
         if first == 1:
-            begun = (self.run, last, status or "running", ended, *_described(events[0]))
+            begun = (self.run, last, status, ended, *_described(cast("RunStarted", events[0])))
             self._advance = (_START, begun + fence)
         elif status is None:
             self._advance = (_ADVANCE, (last, self.run, first - 1, *fence))
@@ -107,10 +107,8 @@ class Append(Request):
         )
 
 
-def _described(event: AnyEvent) -> tuple[object, ...]:
-    if type(event) is RunStarted:
-        return (event.name, event.graph, event.at, event.target, event.fingerprint)
-    return ("", "", event.at, "", "")
+def _described(event: RunStarted) -> tuple[object, ...]:
+    return (event.name, event.graph, event.at, event.target, event.fingerprint)
 
 
 def checksum(run: str, first: int, last: int, batch: bytes) -> int:

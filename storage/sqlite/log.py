@@ -13,7 +13,7 @@ from typing import Self, cast
 from onready.engine.errors import StoreError
 from onready.engine.events import AnyEvent
 from onready.engine.spi import Lease, RunFilter, RunRecord
-from onready.storage.index import Reading, check_run
+from onready.storage.index import Reading, check_first, check_run
 from onready.storage.sqlite.appends import Append
 from onready.storage.sqlite.clock import LeaseClock
 from onready.storage.sqlite.delivery import here
@@ -75,6 +75,7 @@ class SqliteRunLog:
             return
         if events[0].seq == 1:
             check_run(run)
+            check_first(run, events[0])
         await self._writing().ask(Append(run, epoch, events))
 
     def read(self, run: str, after: int = 0) -> AsyncIterator[Sequence[AnyEvent]]:

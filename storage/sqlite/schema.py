@@ -116,10 +116,8 @@ def migrate(
         connection.execute(f"PRAGMA application_id = {APPLICATION}")
         connection.execute(f"PRAGMA user_version = {len(steps)}")
         connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    finally:
+        connection.rollback()
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:

@@ -49,7 +49,7 @@ class Writer:
 
     def serve(self, connection: sqlite3.Connection, group: list[Request]) -> None:
         """Commit all of a group at once; one by one where the database itself refuses that."""
-        ready = [request for request in group if request.prepare()]
+        ready = [request for request in group if _prepared(request)]
         if not ready:
             return
         fault = self._replaced() or self._transact(connection, ready)
@@ -88,11 +88,23 @@ class Writer:
         except sqlite3.Error as error:
             return translate(error, self.path)
         except Exception as error:  # noqa: BLE001 - a bug must not take the other runs along
-            fault = InternalError(f"the run log's writer failed: {error!r}; please file a bug")
-            fault.__cause__ = error
-            return fault
+            return _bug(error)
         finally:
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
         return None
+
+
+def _prepared(request: Request) -> bool:
+    try:
+        return request.prepare()
+    except Exception as error:  # noqa: BLE001 - as in `_transact`
+        request.error = _bug(error)
+        return False
+
+
+def _bug(error: Exception) -> InternalError:
+    fault = InternalError(f"the run log's writer failed: {error!r}; please file a bug")
+    fault.__cause__ = error
+    return fault

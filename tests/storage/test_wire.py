@@ -55,9 +55,17 @@ def test_a_batch_may_be_one_event_or_none(event: AnyEvent) -> None:
     assert decode_events(encode_events([])) == []
 
 
+def nested(depth: int) -> Compound:
+    value = Compound("list", ())
+    for _ in range(depth):
+        value = Compound("list", (value,))
+    return value
+
+
 @pytest.mark.parametrize(
     "value",
     [
+        nested(100_000),
         Live(1),
         Compound("list", (1, Live(1))),
         2**64,
