@@ -5,10 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_type
 
-from onready.engine.context import NodeContext
-from onready.engine.graph import Bound, GraphBuilder, Provided, each, graph, shell, task
-from onready.engine.options import Resources, Retry
-from onready.engine.values import File
+from onready import (
+    Bound,
+    Engine,
+    File,
+    GraphBuilder,
+    NodeContext,
+    Provided,
+    Resources,
+    Retry,
+    Run,
+    RunOutcome,
+    each,
+    graph,
+    run_sync,
+    shell,
+    task,
+)
 
 
 class Pool: ...
@@ -105,3 +118,14 @@ def plain() -> None:
 
 async def awaited() -> None:
     assert_type(await load.fn("u", Pool()), list[int])
+    async with Engine.memory(provided={"db": Pool()}) as engine:
+        assert_type(await engine.run(main.bind("u")), tuple[Model, list[list[Model]], int])
+        assert_type(await engine.run(built()), Model)
+        run = await engine.start(clean.bind([1]))
+        assert_type(run, Run[list[int]])
+        assert_type(await run.result(), list[int])
+        assert_type(await run.wait(), RunOutcome[list[int]])
+
+
+def scripted() -> None:
+    assert_type(run_sync(pair.bind(1)), tuple[int, str])
