@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Recorder:
     """Adds nodes to one body. `owner` is the graph that is traced, None for a builder."""
 
-    __slots__ = ("_counts", "_explicit", "_names", "body", "outer", "owner")
+    __slots__ = ("_counts", "_names", "body", "outer", "owner")
 
     def __init__(self, body: Body, owner: object = None, outer: Recorder | None = None) -> None:
         self.body = body
@@ -69,11 +69,12 @@ class Recorder:
         body = self.body
         index = len(body.nodes)
         node = Node(body, index, self._name(callee.label, name, where), callee, arguments, where)
-        self._names[node.name] = node
         node.kind = kind
         node.limit = limit
         if after:
             node.after = tuple([self._before(item, where) for item in after])
+        # Last: a call that is refused leaves nothing behind.
+        self._names[node.name] = node
         body.nodes.append(node)
         return Ref(node)
 

@@ -110,7 +110,9 @@ def test_names_of_inputs_are_identifiers(name: str) -> None:
 def test_after_of_an_unknown_kind() -> None:
     g = GraphBuilder()
     with refused("G022", "after= holds 3"):
-        g.add(inc, 1, after=[3])
+        g.add(inc, 1, name="a", after=[3])
+    g.add(inc, 1, name="a")
+    assert [node.name for node in plan_of(g.build()).root.nodes] == ["a"]
 
 
 def test_a_default_is_checked() -> None:
