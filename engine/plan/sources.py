@@ -17,12 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from blake3 import blake3
 
 from onready.engine.loading import FILE_PREFIX
 
-_cached: Final[dict[CodeType, str]] = {}
+# Weak: functions that a program makes and drops must not be kept by us.
+_cached: Final[WeakKeyDictionary[CodeType, str]] = WeakKeyDictionary()
 
 
 def reference_of(fn: Callable[..., object]) -> str | None:
