@@ -12,7 +12,7 @@ import os
 import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import BinaryIO, Final
 
 from onready.engine.errors import StoreError, ValueMismatch
 
@@ -20,11 +20,11 @@ _FILE: Final = 0o600
 _EXECUTABLE: Final = 0o700
 
 
-def pack(folder: Path, target: Path) -> int:
-    """Write the archive of `folder` to the new file `target`; its size in bytes."""
-    with tarfile.open(target, "x", format=tarfile.PAX_FORMAT) as archive:
+def pack(folder: Path, target: BinaryIO) -> int:
+    """Write the archive of `folder` to `target`; its size in bytes."""
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
         _add(archive, folder, "")
-    return target.stat().st_size
+    return target.tell()
 
 
 def _add(archive: tarfile.TarFile, folder: Path, prefix: str) -> None:

@@ -28,7 +28,7 @@ class NumpyCodec:
     def encode(self, value: object, /) -> tuple[bytes, str]:
         """The `.npy` bytes, or the text of a scalar that `.npy` would cut at NUL."""
         if isinstance(value, np.str_):
-            return str(value).encode("utf-8", "surrogatepass"), "str_"
+            return str.encode(value, "utf-8", "surrogatepass"), "str_"
         if isinstance(value, np.bytes_):
             return bytes(value), "bytes_"
         array = np.asarray(value)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Final, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -104,8 +103,15 @@ def _built_in(name: str) -> Codec:
     return codec
 
 
+def load_plugins() -> None:
+    """Find and import the codec plug-ins now: in a thread, before an event loop needs them."""
+    _plugins()
+
+
 @cache
 def _plugins() -> dict[str, Codec]:
+    from importlib.metadata import entry_points  # slow to import, and rarely needed
+
     result: dict[str, Codec] = {}
     for entry in entry_points(group=GROUP):
         if entry.name in RESERVED or entry.name in result:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Final, Protocol
 
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 
 from onready.engine.errors import InternalError, StoreError, ValueMismatch
-from onready.engine.values.archive import pack, unpack
 from onready.engine.values.stored import (
     INLINE_LIMIT,
     Compound,
@@ -82,11 +80,30 @@ async def _settle_path(path: Path, kind: str, catalog: Blobs) -> Encoded:
     if not stat.S_ISDIR(status.st_mode):
         digest = await catalog.put(path)
         return Encoded("file", None, digest, status.st_size, meta)
-    with tempfile.TemporaryDirectory(prefix="onready-") as folder:
-        archive = Path(folder) / "archive"
-        size = await to_thread.run_sync(pack, path, archive)
+    archive, size = await to_thread.run_sync(_pack, path)
+    try:
         digest = await catalog.put(archive)
+    finally:
+        # A file of ours is removed also when the run is cancelled: it takes no time to speak of.
+        with CancelScope(shield=True):
+            await to_thread.run_sync(archive.unlink)
     return Encoded("dir", None, digest, size, meta)
+
+
+def _pack(folder: Path) -> tuple[Path, int]:
+    """A new archive of `folder`, and its size."""
+    import tempfile
+
+    from onready.engine.values.archive import pack
+
+    handle, name = tempfile.mkstemp(prefix="onready-")
+    archive = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as target:
+            return archive, pack(folder, target)
+    except BaseException:
+        archive.unlink()
+        raise
 
 
 def _name(path: Path) -> str:
@@ -161,6 +178,8 @@ async def _bring_path(stored: Encoded, digest: str, catalog: Blobs, folder: Path
     else:
         archive = place / ".archive"
         await catalog.fetch(digest, archive)
+        from onready.engine.values.archive import unpack
+
         await to_thread.run_sync(unpack, archive, target)
         await to_thread.run_sync(os.unlink, archive)
     data = os.fsencode(target)
@@ -168,6 +187,8 @@ async def _bring_path(stored: Encoded, digest: str, catalog: Blobs, folder: Path
 
 
 def _new_folder(folder: Path) -> Path:
+    import tempfile
+
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix="input-", dir=folder)).absolute()
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from onready.engine.values.leaves import READERS
 from onready.engine.values.misfit import shown
 from onready.engine.values.stored import Compound, Encoded, Live, Stored
 
@@ -78,7 +79,7 @@ def _compound(stored: Compound, depth: int) -> str:
     if stored.kind == "parts":
         body = stored.items[0]
         if not isinstance(body, Encoded) or body.data is None or len(body.data) > _DECODED:
-            return f"<{len(stored.items) - 1} parts>"
+            return f"<{len(stored.items) - 1} {'part' if len(stored.items) == 2 else 'parts'}>"
         references: list[str] = msgspec.json.decode(body.meta)
         return _tree(msgspec.json.decode(body.data), references, depth, stored.items)
     items = [_stored(item, depth + 1) for item in stored.items[:_FIRST]]
@@ -97,6 +98,8 @@ def _noun(items: Sequence[object]) -> str:
 
 def _joined(start: str, shown_items: list[str], count: int, noun: str, end: str) -> str:
     inner = ", ".join(shown_items)
+    if start == "(" and count == 1:
+        inner += ","
     if count > len(shown_items):
         inner += f", ... {count} {noun}"
     return f"{start}{inner}{end}"
@@ -136,19 +139,24 @@ def _tagged(
     if name == "part":
         return _stored(parts[content], 1)
     if name == "leaf":
-        return f"<{content[0]} {size_text(len(content[2]) * 3 // 4)}>"
-    if name == "bytes":
-        return f"<bytes {size_text(len(content) * 3 // 4)}>"
-    if name == "int":
-        return shown(int(content, 16), 40)
+        return f"<{content[0]} {size_text(_base64_size(content[2]))}>"
+    if name in {"bytes", "bytearray", "memoryview"}:
+        return f"<{name} {size_text(_base64_size(content))}>"
+    if name in READERS:
+        value = READERS[name](content)
+        return shown(value) if isinstance(value, int | float | str) else str(value)
     first = content[0] if isinstance(content, list) and content else content
     return f"<{name} {shown(first, 40)}>"
+
+
+def _base64_size(text: str) -> int:
+    return len(text) * 3 // 4 - text.count("=", -2)
 
 
 def _object(name: str, kind: str, content: Any, inner: Any) -> str:
     kind = kind.rpartition(".")[2]
     if name == "enum":
-        return f"{kind}.{content}"
+        return f"{kind}.{content}" if isinstance(content, str) else f"{kind}({content})"
     if name == "named":
         return _joined(
             f"{kind}(", [inner(item) for item in content[:_FIRST]], len(content), "fields", ")"

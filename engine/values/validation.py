@@ -58,7 +58,7 @@ class Validator:
 
         self.annotation = annotation
         # In a list, since pydantic takes no configuration for a bare dataclass or TypedDict.
-        config = ConfigDict(arbitrary_types_allowed=True)
+        config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=True)
         try:
             wrapped: Any = list[modernise(annotation) if NEEDED else annotation]  # type: ignore[misc] # known at run time only
             adapter: TypeAdapter[list[object]] = TypeAdapter(wrapped, config=config)

@@ -147,4 +147,4 @@ class MyList(list[int]):
     """A subclass that nothing handles: what it adds would be lost."""
 
 
-Mode = Literal["fast", "slow", 1, None]
+Mode = Literal["fast", "slow", 1] | None

@@ -44,6 +44,12 @@ class Node:
     children: list[Node]
 
 
+# Out of sight of type checkers, who would find these mismatches themselves.
+wrong_model: Any = Model
+wrong_point: Any = Point
+wrong_node: Any = Node
+wrong_fitted: Any = Fitted
+
 MISMATCHES: list[tuple[object, object, str, str]] = [
     (int, "1", "$", "expected int, got str '1'"),
     (int, 1.0, "$", "expected int, got float 1.0"),
@@ -69,17 +75,17 @@ MISMATCHES: list[tuple[object, object, str, str]] = [
     (Literal["a", "b"], "c", "$", "'a' or 'b'"),
     (Mode, "other", "$", "got str 'other'"),
     (Colour, "r!", "$", "got str 'r!'"),
-    (Registry, Registry([Model(1), Model(2), Model(3), Model("x")]), "$.models[3].alpha", "expected float, got str 'x'"),
-    (list[Model], [Model(1, tags=[1])], "$[0].tags[0]", "expected str, got int 1"),
-    (Model, Model(1, parent=Model(2, parent=Model(None))), "$.parent.parent.alpha", "expected float"),
-    (Node, Node("a", [Node("b", [Node(1, [])])]), "$.children[0].children[0].name", "expected str, got int 1"),
-    (dict[str, Model | None], {"k": Model("bad")}, "$.k.alpha", "expected float"),
-    (Annotated[list[Model], Field(min_length=1)], [Model("bad")], "$[0].alpha", "expected float"),
+    (Registry, Registry([Model(1), Model(2), Model(3), wrong_model("x")]), "$.models[3].alpha", "expected float, got str 'x'"),
+    (list[Model], [wrong_model(1, tags=[1])], "$[0].tags[0]", "expected str, got int 1"),
+    (Model, Model(1, parent=Model(2, parent=wrong_model(None))), "$.parent.parent.alpha", "expected float"),
+    (Node, Node("a", [Node("b", [wrong_node(1, [])])]), "$.children[0].children[0].name", "expected str, got int 1"),
+    (dict[str, Model | None], {"k": wrong_model("bad")}, "$.k.alpha", "expected float"),
+    (Annotated[list[Model], Field(min_length=1)], [wrong_model("bad")], "$[0].alpha", "expected float"),
     (Annotated[int, Field(ge=0)], -1, "$", "greater than or equal to 0"),
     (Annotated[list[int], Field(max_length=1)], [1, 2], "$", "at most 1 item"),
     (Box[int], Model(1), "$", "Box"),
-    (Point, Point("x"), "$.x", "expected int, got str 'x'"),
-    (list[Point], [Point(1, "y")], "$[0].y", "expected float"),
+    (Point, wrong_point("x"), "$.x", "expected int, got str 'x'"),
+    (list[Point], [wrong_point(1, "y")], "$[0].y", "expected float"),
     (Movie, {"year": 1}, "$.title", "is missing"),
     (list[Movie], [{"title": 1}], "$[0].title", "expected str"),
     (Inner, {"size": "x"}, "$.size", "expected int, got str 'x'"),
@@ -97,7 +103,7 @@ MISMATCHES: list[tuple[object, object, str, str]] = [
     (npt.NDArray[np.float64], [1.0], "$", "ndarray"),
     (dict[str, np.ndarray], {"X": 3}, "$.X", "ndarray"),
     (list[np.ndarray], [np.zeros(1), "x"], "$[1]", "ndarray"),
-    (Fitted, Fitted("x"), "$.weights", "ndarray"),  # type: ignore[arg-type] # on purpose
+    (Fitted, wrong_fitted("x"), "$.weights", "ndarray"),
     (int, np.float64(1.5), "$", "expected int"),
     (list[int], [np.int64(1), np.str_("a")], "$[1]", "expected int"),
 ]  # fmt: skip
@@ -193,7 +199,7 @@ def test_an_unreadable_repr_does_not_hide_the_error() -> None:
         def __repr__(self) -> str:
             raise RuntimeError
 
-    with pytest.raises(ValueMismatch, match="expected int, got .*Bad"):
+    with pytest.raises(ValueMismatch, match=r"expected int, got .*Bad"):
         ValueType.of(int).encode(Bad())
 
 

@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Optional, Union
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -46,6 +46,7 @@ from tests.values.kinds import (
 )
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
+NAIVE = dt.datetime.fromisoformat("2024-02-28T01:02:03.000004")
 LONG = dt.timezone(dt.timedelta(hours=1, microseconds=1), "odd")
 
 
@@ -62,20 +63,22 @@ def deep(levels: int) -> list[Any]:
     return value
 
 
-VALUES: list[object] = [
-    # scalars and their edges
+VALUES: dict[str, list[object]] = {
+  "scalars": [
     *(None, True, False, 0, -1, 1.5, -0.0, 5e-324, 1.7976931348623157e308, "", "text", "é", "\0", "a\0b"),
     *(2**63 - 1, -(2**63), 2**63, 2**64 - 1, 2**64, -(2**64), 10**4000, 16**6000, "x" * 1024, "x" * 1025),
     *(float("inf"), float("-inf"), "\ud800", "\udfff tail", "\U0001f600", "\u2028", "\\u0000", '"', "$int"),
-    # structures
+  ],
+  "structures": [
     *([], {}, (), set(), frozenset(), [[]], [()], [{}], ((), []), {"a": {}}, {"": ""}, deep(100)),
     *([1, "1", 1.0, True, None], [1.0, float("inf")], [1e308, 1e308], [2**70, 1], ["\ud800"], {"\ud800": 1}),
     *({"$tuple": [1]}, {"$": 1}, {"$a": 1, "b": 2}, {"$dict": []}, {"$unknown": {"$data": [0, {}]}}),
     *({1: 2}, {None: 1, True: 2, 2.5: 3, (1, 2): 4}, {frozenset({1}): b"x"}, {"é": 1}, {"é": {1, 2}}),
     *((1, 2), [(1,), [1]], {1, "a", None}, {(1, 2)}, frozenset({frozenset()}), {"k": ({1}, [b"\xff"])}),
-    # the standard library
+  ],
+  "standard library": [
     *(b"", b"\x00\xff", bytearray(b"ab"), [b"x", bytearray(b"y")], memoryview(b"mv"), [memoryview(b"")]),
-    *(dt.date(1, 1, 1), dt.datetime(2024, 2, 29, 1, 2, 3, 4), dt.datetime.max, dt.time(23, 59), dt.timedelta.min),
+    *(dt.date(1, 1, 1), NAIVE, NAIVE.replace(9999), dt.time(23, 59), dt.timedelta.min),
     *(dt.datetime(2024, 1, 1, tzinfo=dt.UTC), dt.datetime(2024, 1, 1, tzinfo=LONG), dt.time(1, tzinfo=dt.UTC)),
     *(dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=BERLIN), dt.datetime(1800, 1, 1, tzinfo=BERLIN), BERLIN, LONG),
     *(dt.time(2, tzinfo=BERLIN), dt.UTC, dt.timedelta(days=-1, microseconds=1)),
@@ -85,23 +88,28 @@ VALUES: list[object] = [
     *(ipaddress.ip_address("::1"), ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_interface("10.0.0.1/8")),
     *(deque([1, 2], maxlen=3), OrderedDict([("b", 1), ("a", 2)]), Counter("abca"), defaultdict(list, {"a": [1]})),
     defaultdict(None, {1: 2}),
-    # the user's classes
+  ],
+  "classes": [
     *(Colour.RED, Colour.BLUE, Level.HIGH, Word.YES, Rights.READ | Rights.WRITE, Rights(0), [Level.LOW, 1]),
     *(Point(1), Point(1, 2.0), [Point(1)], {"p": Point(3)}, Model(1.0), Model(1, ["a"], Model(2)), Frozen("f")),
     *(Doubling(2), [Doubling(3, 5)], Box([Box((1, b"x"))]), Special(1.0, extra=3), {Frozen("k"): Frozen("v")}),
     *(Inner(), Inner(size=3), private(7), Open.model_validate({"name": "n", "more": [1, {2}]}), Halving(value=4)),
     *(Page[int](items=[1]), Page[Inner](items=[Inner()]), Page[Page[int]](items=[]), Numbers([1, 2]), Checked(1)),
     *(HttpUrl("https://example.org/"), [HttpUrl("http://a.b/")], Outer(inner=Inner(), by_id={3: Inner(size=9)})),
-]  # fmt: skip
+  ],
+}  # fmt: skip
 
 
 def through_events(stored: Stored) -> Stored:
     """As a run log and a worker's frame would carry it."""
-    return msgspec.msgpack.decode(msgspec.msgpack.encode(stored), type=Durable)
+    kept: Durable = msgspec.msgpack.decode(msgspec.msgpack.encode(stored), type=Durable)
+    return kept
 
 
-def repr_(value: object) -> str:
-    return shown(value, 500)
+def text_of(value: object) -> str:
+    """A text that says all of a value; for some classes, that there is one."""
+    unordered = isinstance(value, set | frozenset | Fraction)
+    return type(value).__name__ if unordered else re.sub("0x[0-9a-f]+", "0x", shown(value, 500))
 
 
 def same(left: object, right: object) -> bool:
@@ -110,25 +118,20 @@ def same(left: object, right: object) -> bool:
     return type(left) is type(right) and left == right
 
 
-@pytest.mark.parametrize(
-    "value", VALUES, ids=lambda value: f"{type(value).__name__}-{shown(value, 40)}"
-)
-def test_a_value_without_annotation_comes_back_equal(value: object) -> None:
-    stored = through_events(ValueType.any().encode(value))
-    back = ValueType.any().decode(stored)
-    assert same(back, value)
-    if not isinstance(value, set | frozenset | memoryview | Fraction) and "memory at" not in repr_(
-        back
-    ):
-        assert repr_(back) == repr_(value)
+@pytest.mark.parametrize("group", VALUES)
+def test_values_without_annotation_come_back_equal(group: str) -> None:
+    for value in VALUES[group]:
+        back = ValueType.any().decode(through_events(ValueType.any().encode(value)))
+        assert same(back, value), text_of(value)
+        assert text_of(back) == text_of(value)
 
 
-@pytest.mark.parametrize(
-    "value", VALUES, ids=lambda value: f"{type(value).__name__}-{shown(value, 40)}"
-)
-def test_a_value_comes_back_equal_by_its_own_class(value: object) -> None:
-    value_type = ValueType.of(type(value))
-    assert same(value_type.decode(through_events(value_type.encode(value))), value)
+@pytest.mark.parametrize("group", VALUES)
+def test_values_come_back_equal_by_their_own_class(group: str) -> None:
+    for value in VALUES[group]:
+        value_type = ValueType.of(type(value))
+        back = value_type.decode(through_events(value_type.encode(value)))
+        assert same(back, value), text_of(value)
 
 
 @pytest.mark.parametrize("value", [[1, {"a": [2.5]}], Model(1.0, ["x"]), Outer(inner=Inner())])
@@ -161,8 +164,8 @@ def test_nan_comes_back() -> None:
         (dict[int, set[str]], {1: {"a"}}),
         (tuple[int, ...], (1, 2, 3)),
         (tuple[int, str], (1, "a")),
-        (Optional[list[int]], None),
-        (Union[int, str, None], "a"),
+        (list[int] | None, None),
+        (int | str | None, "a"),
         (list[int | None], [1, None]),
         (Mode, "fast"),
         (Mode, None),
@@ -178,7 +181,7 @@ def test_nan_comes_back() -> None:
         (str, Word.YES),
         (list[Level], [Level.LOW]),
         (set[Colour], {Colour.RED}),
-        (dt.date, dt.datetime(2024, 1, 1)),
+        (dt.date, NAIVE),
         (Outer, private(3)),
         (list[Inner], [Inner(size=2)]),
         (list[Any], [1, (2,), {3}]),
@@ -187,7 +190,7 @@ def test_nan_comes_back() -> None:
         ("Unresolved", [1, (2,)]),
         (bytes | None, b"\xff"),
         (dict[str, bytes], {"a": b"\xff\x00"}),
-        (list[Decimal | dt.datetime], [Decimal("1.0"), dt.datetime(2024, 1, 1)]),
+        (list[Decimal | dt.datetime], [Decimal("1.0"), NAIVE]),
     ],
     ids=str,
 )  # fmt: skip
@@ -200,8 +203,11 @@ def test_a_value_that_fits_its_annotation_stays_as_it_is(annotation: object, val
 
 def test_sets_are_stored_the_same_whatever_their_order() -> None:
     words = [f"word{number}" for number in range(50)]
+    grown = {f"other{number}" for number in range(1000)} | set(words)
+    grown.difference_update({f"other{number}" for number in range(1000)})
     stored = ValueType.any().encode(set(words))
-    assert stored == ValueType.any().encode(set(reversed(words)))
+    assert list(grown) != list(set(words))
+    assert stored == ValueType.any().encode(grown)
     assert isinstance(stored, Encoded)
     assert msgspec.json.decode(stored.data or b"") == {"$set": sorted(words)}
 
