@@ -54,6 +54,11 @@ class AttemptReporter:
         if not self._closed:
             self._desk.post((self._row, event))
 
+    def _tell(self, event: AnyEvent) -> None:
+        """Record what decides nothing: without a row, so that the scheduler passes over it."""
+        if not self._closed:
+            self._desk.post((None, event))
+
     def started(self, handle: str) -> None:
         if not self.said_start:
             self.said_start = True
@@ -61,11 +66,11 @@ class AttemptReporter:
 
     def progress(self, fraction: float | None, message: str) -> None:
         at = self._desk.now()
-        self._post(NodeProgress(0, at, self._row.key, self.number, fraction, message))
+        self._tell(NodeProgress(0, at, self._row.key, self.number, fraction, message))
 
     def warning(self, code: str, message: str) -> None:
         at = self._desk.now()
-        self._post(BackendWarning(0, at, self._row.key, self.number, code, message))
+        self._tell(BackendWarning(0, at, self._row.key, self.number, code, message))
 
     def log(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
         if not data:
@@ -89,7 +94,7 @@ class AttemptReporter:
     def _announce(self, stream: str) -> None:
         size = self._sizes[stream]
         at = self._desk.now()
-        self._post(NodeLog(0, at, self._row.key, self.number, stream, size))
+        self._tell(NodeLog(0, at, self._row.key, self.number, stream, size))
 
     def close(self) -> None:
         """The attempt is over: say how much was written, close the file, say nothing more."""
