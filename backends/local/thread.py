@@ -6,34 +6,27 @@ Rule of this room: settings only; the pool is in `pool.py`.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from onready.backends.local.pool import ThreadBackend
+from onready.engine.plugin import PluginConfig
 
 _log = logging.getLogger(__name__)
 
 
-class ThreadConfig(BaseModel):
+class ThreadConfig(PluginConfig):
     """Worker threads in the driver's process: where `def` tasks run unless they say otherwise."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    limit: int | None = Field(
-        default=None,
-        ge=1,
-        description="Threads at most; the default is processors + 4, 32 at most.",
-    )
-    close_timeout: float = Field(
-        default=10.0,
-        ge=0,
-        description="Seconds that closing waits for calls that still run.",
-    )
+    limit: int | None = Field(default=None, ge=1)
+    """Threads at most; the default is the number of processors + 4, 32 at most."""
+    close_timeout: float = Field(default=10.0, ge=0)
+    """Seconds that closing waits for calls that still run."""
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[ThreadBackend]:
+    async def open(self) -> AsyncGenerator[ThreadBackend]:
         """The pool; on exit its threads end, but for those stuck in a call past the timeout."""
         backend = ThreadBackend(self.limit)
         try:

@@ -1,0 +1,102 @@
+"""Working folders for programs: private, empty, and used again.
+
+Making and removing a folder costs a journaling file system a sixth of what a short program costs
+altogether. So folders are made a few at a time, by the pump, and one that its program has not
+touched serves the next.
+
+Rule of this room: the loop only takes, gives back and looks at a descriptor; what touches the
+disk runs in the pump. A folder that was touched is never used again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import stat
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from onready.backends.local.machine import make_private
+from onready.backends.local.pump import Pump
+
+_BATCH: Final = 4
+_SETTLED: Final = 0.05
+"""Seconds after which a change shows in a folder's time, however coarse the system's clock is."""
+_numbers: Final = itertools.count(1)
+
+
+@dataclass(slots=True)
+class Folder:
+    """One folder; `descriptor` keeps an eye on it. `made` is monotonic, `changed` the folder's."""
+
+    path: str
+    descriptor: int
+    made: float
+    changed: int
+    watched: bool = False
+
+    def is_untouched(self) -> bool:
+        """Whether nothing was made or removed in it since it was taken, for sure."""
+        status = os.fstat(self.descriptor)
+        return (
+            self.watched
+            and status.st_mtime_ns == self.changed
+            and status.st_nlink > 0
+            and stat.S_IMODE(status.st_mode) == 0o700
+        )
+
+
+class Folders:
+    """The folders in one parent folder: a run's."""
+
+    def __init__(self, parent: Path, pump: Pump) -> None:
+        self.parent = parent
+        self._pump = pump
+        self._free: deque[Folder] = deque()
+
+    async def take(self) -> Folder:
+        """An empty folder (0700); OSError where there can be none."""
+        if not self._free:
+            self._free.extend(await self._pump.ask(self._make))
+        folder = self._free.popleft()
+        folder.watched = time.monotonic() - folder.made > _SETTLED
+        return folder
+
+    def _make(self) -> list[Folder]:
+        return [_new(self.parent) for _ in range(_BATCH)]
+
+    def give_back(self, folder: Folder) -> None:
+        """The program has ended and its files are of no more use."""
+        if folder.is_untouched():
+            self._free.append(folder)
+        else:
+            self._pump.do(lambda: _remove(folder))
+
+    def close(self) -> None:
+        """Remove what is kept, soon."""
+        free, self._free = self._free, deque()
+        for folder in free:
+            self._pump.do(lambda folder=folder: _remove(folder))  # type: ignore[misc] # its own
+
+
+def _new(parent: Path) -> Folder:
+    path = parent / f"program-{os.getpid()}-{next(_numbers)}"
+    make_private(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    changed = os.fstat(descriptor).st_mtime_ns
+    return Folder(str(path), descriptor, time.monotonic(), changed)
+
+
+def _remove(folder: Folder) -> None:
+    os.close(folder.descriptor)
+    shutil.rmtree(folder.path, ignore_errors=True)
+    with suppress(OSError):
+        Path(folder.path).parent.rmdir()  # the last one of a run
+
+
+__all__ = ["Folder", "Folders"]

@@ -1,0 +1,53 @@
+"""A catalog that a child process can reach, whatever the engine's own is.
+
+A directory or an object store is reached by its address. A memory catalog is not: then the
+attempt gets a directory catalog in its own folder, its inputs are copied in, and what its result
+refers to is copied out. So the honest stand-in for remote backends also works in memory engines.
+
+Rule of this room: moves blobs, never decodes a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+
+from onready.engine.errors import NoCodec, StoreError
+from onready.engine.registry import CATALOGS, create
+from onready.engine.spi import Attempt, Catalog
+from onready.engine.values.stored import Compound, Durable, Encoded, Live, Stored
+
+
+@asynccontextmanager
+async def reachable(
+    attempt: Attempt,
+) -> AsyncGenerator[tuple[Catalog, str, Mapping[str, Durable]]]:
+    """The catalog for one attempt, its address on this machine, and the inputs that are in it."""
+    inputs = {name: durable(name, stored) for name, stored in attempt.inputs.items()}
+    try:
+        access = attempt.catalog.access("host")
+    except StoreError:
+        address = f"file:{attempt.folder / 'catalog'}"
+        async with create(CATALOGS, address).open() as relay:
+            for stored in inputs.values():
+                await copy_blobs(stored, attempt.catalog, relay)
+            yield relay, address, inputs
+    else:
+        yield attempt.catalog, access.url, inputs
+
+
+def durable(name: str, stored: Stored) -> Durable:
+    """The input as it can be written down; NoCodec for a live object."""
+    if isinstance(stored, Live):
+        message = f"input {name!r} is a live object, which cannot leave the driver's process"
+        raise NoCodec(message)
+    return stored
+
+
+async def copy_blobs(stored: Stored, source: Catalog, target: Catalog) -> None:
+    """Copy each blob that a stored value refers to."""
+    if isinstance(stored, Encoded) and stored.digest is not None:
+        await target.put(await source.get(stored.digest))
+    elif isinstance(stored, Compound):
+        for item in stored.items:
+            await copy_blobs(item, source, target)

@@ -1,0 +1,97 @@
+"""What a driver and a warm worker say to each other over their socket.
+
+A frame is four bytes of length and a msgpack array. The driver says Hello once, then one Job at a
+time; the worker answers with any number of Progress and one Done per Job.
+
+Rule of this room: data and its bytes; no sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+import msgspec
+
+from onready.engine.spi import Failed, Succeeded
+from onready.engine.values.stored import Durable
+
+_LENGTH: Final = 4
+_FRAME_LIMIT: Final = (1 << 32) - 1
+
+T = TypeVar("T")
+
+
+class Hello(msgspec.Struct, array_like=True, tag="hello"):
+    """First frame to a worker: where the driver finds modules."""
+
+    path: list[str]
+
+
+class Job(msgspec.Struct, array_like=True, tag="job"):
+    """One attempt. `catalog` is its address, or "" where the driver moves all blobs itself."""
+
+    reference: str
+    codec: str
+    run: str
+    node: str
+    attempt: int
+    folder: str
+    catalog: str
+    inputs: dict[str, Durable]
+
+
+class Progress(msgspec.Struct, array_like=True, tag="progress"):
+    """The attempt says how far it is."""
+
+    fraction: float | None
+    message: str
+
+
+class Done(msgspec.Struct, array_like=True, tag="done"):
+    """The attempt ended. `folder`: its scratch folder is there, for the driver to remove."""
+
+    outcome: Succeeded | Failed
+    folder: bool = False
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+decode_order: Final[Callable[[bytes], Hello | Job]] = msgspec.msgpack.Decoder(Hello | Job).decode
+decode_answer: Final[Callable[[bytes], Progress | Done]] = msgspec.msgpack.Decoder(
+    Progress | Done
+).decode
+
+
+def frame(message: Hello | Job | Progress | Done) -> bytearray:
+    """The bytes of one frame; ValueError where it is too large for one."""
+    buffer = bytearray(_LENGTH)
+    _encoder.encode_into(message, buffer, _LENGTH)
+    size = len(buffer) - _LENGTH
+    if size > _FRAME_LIMIT:
+        message_text = f"{size:,} bytes are too many for one message to a worker"
+        raise ValueError(message_text)
+    buffer[:_LENGTH] = size.to_bytes(_LENGTH, "big")
+    return buffer
+
+
+class FrameReader:
+    """Takes bytes as they come and gives whole frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The frames that are whole now."""
+        buffer = self._buffer
+        if not buffer and len(data) == _LENGTH + int.from_bytes(data[:_LENGTH], "big"):
+            yield data[_LENGTH:]  # the common case: one read, one frame
+            return
+        buffer += data
+        start = 0
+        while len(buffer) - start >= _LENGTH:
+            end = start + _LENGTH + int.from_bytes(buffer[start : start + _LENGTH], "big")
+            if len(buffer) < end:
+                break
+            yield bytes(memoryview(buffer)[start + _LENGTH : end])
+            start = end
+        del buffer[:start]
