@@ -15,12 +15,15 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onready import File, NodeContext, Provided, Resources, each, graph, run_sync, task
+
+if TYPE_CHECKING:  # A slow import: each task that needs it does it where it runs.
+    from sklearn.neural_network import MLPClassifier
 
 Images = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -58,11 +61,13 @@ def load(held_out: float) -> tuple[Images, Labels, Images, Labels]:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    images, labels = load_digits(return_X_y=True)
-    known, unseen, known_labels, unseen_labels = train_test_split(
-        images / 16.0, labels, test_size=held_out, stratify=labels, random_state=0
+    pixels, shown = load_digits(return_X_y=True)
+    images = np.asarray(pixels, dtype=np.float64) / 16.0
+    labels = np.asarray(shown, dtype=np.int64)
+    known, unseen = train_test_split(
+        np.arange(len(labels)), test_size=held_out, stratify=labels, random_state=0
     )
-    return known, known_labels, unseen, unseen_labels
+    return images[known], labels[known], images[unseen], labels[unseen]
 
 
 @task
@@ -80,12 +85,12 @@ def list_settings(hidden: list[int], alphas: list[float]) -> list[Setting]:
     return [Setting(neurons, alpha) for neurons in hidden for alpha in alphas]
 
 
-def fit(images: Images, labels: Labels, setting: Setting, seed: int = 0):  # noqa: ANN201
+def fit(images: Images, labels: Labels, setting: Setting) -> MLPClassifier:
     """A trained network."""
     from sklearn.neural_network import MLPClassifier
 
     network = MLPClassifier(
-        (setting.hidden,), alpha=setting.alpha, max_iter=1000, tol=5e-4, random_state=seed
+        (setting.hidden,), alpha=setting.alpha, max_iter=1000, tol=5e-4, random_state=0
     )
     return network.fit(images, labels)
 
@@ -106,9 +111,7 @@ def summarise(setting: Setting, accuracies: list[float]) -> Score:
 
 
 @graph
-def try_setting(
-    setting: Setting, images: Images, labels: Labels, folds: list[list[int]]
-) -> Score:
+def try_setting(setting: Setting, images: Images, labels: Labels, folds: list[list[int]]) -> Score:
     """One setting on every fold."""
     return summarise(setting, try_on_fold.map(images, labels, each(folds), setting))
 
@@ -137,7 +140,9 @@ def predict(model: File, images: Images) -> Labels:
     """What the model takes the images for: a matrix product for each layer."""
     with np.load(model, allow_pickle=False) as arrays:
         hidden = np.maximum(images @ arrays["weights0"] + arrays["biases0"], 0.0)
-        return np.argmax(hidden @ arrays["weights1"] + arrays["biases1"], axis=1)
+        outputs: Images = hidden @ arrays["weights1"] + arrays["biases1"]
+        digits_found: Labels = outputs.argmax(axis=1)
+        return digits_found
 
 
 @task
@@ -147,9 +152,7 @@ def measure(predicted: Labels, labels: Labels) -> float:
 
 
 @task(backend="process")
-def draw(
-    predicted: Labels, labels: Labels, node: NodeContext = Provided(NodeContext)
-) -> File:
+def draw(predicted: Labels, labels: Labels, node: NodeContext = Provided(NodeContext)) -> File:
     """A picture of which digits are taken for which."""
     import matplotlib as mpl
 
@@ -167,8 +170,8 @@ def draw(
 
 @graph
 def digits(
-    hidden: list[int] = [32, 64, 128, 256],  # noqa: B006 - only read
-    alphas: list[float] = [1e-4, 1e-2, 0.1, 1.0],  # noqa: B006 - only read
+    hidden: list[int] = [32, 64, 128, 256],
+    alphas: list[float] = [1e-4, 1e-2, 0.1, 1.0],
     folds: int = 5,
     held_out: float = 0.25,
 ) -> Selection:

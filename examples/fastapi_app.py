@@ -1,8 +1,8 @@
-"""One engine inside a FastAPI app: runs are started over HTTP and watched as server-sent events.
+r"""One engine inside a FastAPI app: runs are started over HTTP and watched as server-sent events.
 
     uvicorn fastapi_app:app --app-dir examples
 
-    curl -X POST localhost:8000/runs -H 'Content-Type: application/json' \\
+    curl -X POST localhost:8000/runs -H 'Content-Type: application/json' \
          -d '{"texts": ["to be or not to be", "that is the question"]}'
     curl -N localhost:8000/runs/ID/events                     # as it happens, to the run's end
     curl -N localhost:8000/runs/ID/events -H 'Last-Event-ID: 7'     # what came after event 7
@@ -19,7 +19,7 @@ import asyncio
 import json
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -28,6 +28,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from onready import Engine, Run, RunNotFound, each, graph, task
+from onready.engine.spi import RunRecord
 from onready.engine.wire import to_json
 
 # --- what is run ------------------------------------------------------------------------------
@@ -59,7 +60,7 @@ def word_counts(texts: list[str], pause: float) -> dict[str, int]:
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     """The engine lives as long as the app; runs that are not done by then are cancelled."""
     async with Engine(folder=os.environ.get("APP_FOLDER", ".onready"), max_parallel=100) as engine:
         app.state.engine = engine
@@ -98,15 +99,14 @@ async def start(order: Order, request: Request) -> Status:
 @app.get("/runs/{run_id}")
 async def show(run_id: str, request: Request) -> Status:
     """How far the run is, and its result once it has one."""
-    run = _live(request).get(run_id)
-    if run is not None and run.done:
-        end = await run.wait()
-        failures = [f"{failure.node}: {failure}" for failure in end.failures]
-        return Status(
-            id=run_id, name=run.name, status=end.status, words=end.value, failures=failures
-        )
     record = await _record(run_id, request)
-    return Status(id=record.run, name=record.name, status=record.status)
+    status = Status(id=record.run, name=record.name, status=record.status)
+    run = _live(request).get(run_id)
+    if run is not None and record.status != "running":
+        end = await run.wait()
+        status.words = end.value
+        status.failures = [f"{failure.node}: {failure}" for failure in end.failures]
+    return status
 
 
 @app.get("/runs/{run_id}/events")
@@ -142,14 +142,16 @@ async def cancel(run_id: str, request: Request) -> Status:
 
 
 def _engine(request: Request) -> Engine:
-    return request.app.state.engine
+    engine: Engine = request.app.state.engine
+    return engine
 
 
 def _live(request: Request) -> dict[str, Run[dict[str, int]]]:
-    return request.app.state.live
+    live: dict[str, Run[dict[str, int]]] = request.app.state.live
+    return live
 
 
-async def _record(run_id: str, request: Request):  # noqa: ANN202
+async def _record(run_id: str, request: Request) -> RunRecord:
     try:
         return await _engine(request).find(run_id)
     except RunNotFound as error:

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ TEXTS = ["to be or not to be", "that is the question"]
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[httpx.Client]:
+def serve(folder: Path) -> Generator[httpx.Client]:
     """The app under uvicorn on a free port of the loopback interface."""
     command = [sys.executable, "-m", "uvicorn", "fastapi_app:app", "--app-dir", str(EXAMPLES)]
     with (folder / "server.log").open("w+", encoding="utf-8") as log:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -14,7 +14,7 @@ TOKEN = "made-up-token-7f3a"
 
 
 @contextmanager
-def batch_service(*flags: str) -> Iterator[str]:
+def batch_service(*flags: str) -> Generator[str]:
     """A service of one's own; yields its address."""
     process = subprocess.Popen(
         [sys.executable, "-m", "company_batch.service", *flags],

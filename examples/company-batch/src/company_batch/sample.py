@@ -1,6 +1,6 @@
 """A graph whose heavy nodes run on the batch service: how many primes are below each limit.
 
-    onready run company_batch.sample:primes --limits 20000 40000
+onready run company_batch.sample:primes --limits 20000 40000
 """
 
 from __future__ import annotations

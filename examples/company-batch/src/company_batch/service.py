@@ -163,7 +163,7 @@ class Handler(BaseHTTPRequestHandler):
     """The API."""
 
     protocol_version = "HTTP/1.1"
-    server: Service
+    server: Service  # pyright: ignore[reportIncompatibleVariableOverride] # only ever ours
 
     def do_GET(self) -> None:
         """`/jobs`, `/jobs?name=`, `/jobs/ID/stdout`, `/jobs/ID/stderr`."""
@@ -203,8 +203,8 @@ class Handler(BaseHTTPRequestHandler):
                 return 200, b"{}"
             case ("POST", "jobs", "remove"):
                 for name in content["ids"]:
-                    if (job := jobs.pop(name, None)) is not None:
-                        job.remove()
+                    if name in jobs:
+                        jobs.pop(name).remove()
                 return 200, b"{}"
             case ("GET", "jobs"):
                 name = parse_qs(address.query).get("name", [None])[0]
@@ -221,7 +221,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Say nothing of each request."""
 
 
