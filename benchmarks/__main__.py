@@ -106,7 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     profiled = parser.add_subparsers(dest="command", metavar="").add_parser(
         "profile", help="show where the engine's time goes"
     )
-    profiled.add_argument("--kind", choices=("async", "thread", "process"), default="async")
+    profiled.add_argument(
+        "--kind", choices=("async", "sleep", "thread", "process"), default="async"
+    )
     profiled.add_argument("--shape", choices=tuple(SHAPES), default="layered")
     profiled.add_argument("--size", type=_count, default=10_000)
     profiled.add_argument("--log", choices=("memory", "sqlite"), default="memory")

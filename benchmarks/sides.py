@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,6 +28,7 @@ from onready.engine.plan.compile import compile_plan
 
 SideName = Literal["floor", "engine"]
 
+
 @dataclass(slots=True)
 class Side:
     """`run` runs the whole scenario once. `setup` are seconds by step: build, compile."""
@@ -37,7 +38,7 @@ class Side:
 
 
 @asynccontextmanager
-async def open_side(scenario: Scenario, side: SideName) -> AsyncIterator[Side]:
+async def open_side(scenario: Scenario, side: SideName) -> AsyncGenerator[Side]:
     """One side of a scenario; what it opened is closed afterwards."""
     opener = _floor if side == "floor" else _engine
     async with opener(scenario) as opened:
@@ -48,7 +49,7 @@ async def open_side(scenario: Scenario, side: SideName) -> AsyncIterator[Side]:
 
 
 @asynccontextmanager
-async def _floor(scenario: Scenario) -> AsyncIterator[Side]:
+async def _floor(scenario: Scenario) -> AsyncGenerator[Side]:
     size = scenario.size // scenario.runs
     if scenario.kind == "sleep":
         yield Side(lambda: run_naps(size, NAP))
@@ -98,7 +99,7 @@ def true_program() -> str:
 
 
 @asynccontextmanager
-async def _engine(scenario: Scenario) -> AsyncIterator[Side]:
+async def _engine(scenario: Scenario) -> AsyncGenerator[Side]:
     window = WINDOW if scenario.kind == "shell" else None
     async with open_engine(scenario.log, max_parallel=window) as engine:
         began = time.perf_counter()
@@ -118,7 +119,7 @@ async def _engine(scenario: Scenario) -> AsyncIterator[Side]:
 
 
 @asynccontextmanager
-async def open_engine(log: Log, *, max_parallel: int | None = None) -> AsyncIterator[Engine]:
+async def open_engine(log: Log, *, max_parallel: int | None = None) -> AsyncGenerator[Engine]:
     """An engine in a folder of its own, which is removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="onready-bench-"))
     try:
