@@ -17,7 +17,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(EXAMPLES) ## Set everything up and run the digits example with live progress
-	@$(BIN)/onready run examples/digits.py $(ARGS)
+	@$(BIN)/onready run examples/digits.py:digits $(ARGS)
 
 test: $(DEV) ## Run all tests, then hold the coverage: engine 100 % of branches, the rest 90 %
 	@$(BIN)/coverage erase
@@ -30,7 +30,7 @@ test: $(DEV) ## Run all tests, then hold the coverage: engine 100 % of branches,
 check: $(DEV) ## Check format, lint, types and import directions (seconds)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/lint-imports --no-logo 2>&1
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 	$(BIN)/basedpyright
 
