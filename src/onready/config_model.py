@@ -14,7 +14,6 @@ from pydantic_settings import (
     EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
-    SettingsConfigDict,
     SettingsError,
 )
 
@@ -48,12 +47,6 @@ class Settings(BaseModel):
     pools: dict[str, int] = Field({}, description="slots of each named pool")
     backends: dict[str, dict[str, object]] = Field(
         {}, description="settings of each backend, by the name that tasks use"
-    )
-
-
-class _Merged(BaseSettings, Settings):
-    model_config = SettingsConfigDict(
-        extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__", case_sensitive=False
     )
 
 

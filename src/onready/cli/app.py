@@ -17,6 +17,7 @@ from cyclopts.exceptions import UnknownCommandError
 from onready.cli.console import Console
 from onready.cli.exits import CANCELLED, OK, USAGE, Exit, code_of
 from onready.engine.errors import GraphError, InternalError, OnreadyError
+from onready.engine.settings import did_you_mean
 
 ABOUT: Final = """Run graphs of Python functions and programs, in parallel, in one event loop.
 
@@ -26,7 +27,7 @@ RUN is a run's id, the beginning of one, its name, or `last`.
 New here? `onready run hello`, then `onready init`."""
 
 
-HELP_FLAGS: Final = frozenset({"--help", "-h"})
+HELP_FLAGS: Final = ("--help", "-h")
 
 
 class Verb(NamedTuple):
@@ -61,9 +62,10 @@ def build_app() -> App:
         result_action="return_value",
         default_parameter=None,
     )
-    for name, verb in VERBS.items():
-        flags: dict[str, object] = {"help_flags": []} if name == "run" else {}
-        app.command(verb.target, name=name, help=verb.help, **flags)  # type: ignore[call-overload]
+    for position, (name, verb) in enumerate(VERBS.items()):
+        # `run --help` is ours: it also lists the parameters of its target.
+        flags = [] if name == "run" else HELP_FLAGS
+        app.command(verb.target, name=name, help=verb.help, sort_key=position, help_flags=flags)
     return app
 
 
@@ -108,7 +110,8 @@ def usage_message(error: CycloptsError, words: Sequence[str]) -> str:
     error.verbose = False
     text = " ".join(str(error).split())
     if isinstance(error, UnknownCommandError):
-        return f"onready: {text}"
+        word = next((word for word in words if not word.startswith("-")), "")
+        return f"onready: no verb {word!r}{did_you_mean(word, VERBS)}\n  verbs: {', '.join(VERBS)}"
     verb = words[0] if words and words[0] in VERBS else ""
     return f"onready{f' {verb}' if verb else ''}: {text}\n  see: onready {verb} --help".replace(
         "  --help", " --help"

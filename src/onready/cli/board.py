@@ -318,6 +318,17 @@ def path_of(key: NodeKey) -> Path:
     return tuple(names)
 
 
+def indexes_of(key: NodeKey) -> tuple[int, ...]:
+    """The indexes of a key, outermost first: to put the items of a map in order."""
+    found: list[int] = []
+    here: NodeKey | None = key
+    while here is not None:
+        if here.index is not None:
+            found.append(here.index)
+        here = here.parent
+    return tuple(reversed(found))
+
+
 def _inside_map(key: NodeKey) -> bool:
     here: NodeKey | None = key
     while here is not None:

@@ -34,10 +34,10 @@ def completion(
             found = detect_shell()
         except ShellDetectionError:
             found = None
-        if found not in {"bash", "zsh", "fish"}:
+        if found is None or found == "powershell":
             message = "onready completion: which shell? say bash, zsh or fish"
             raise Usage(message)
-        return completion(found)
+        shell = found
     script = build_app().generate_completion(prog_name="onready", shell=shell)
     Console().out(script.rstrip("\n"))
     return 0

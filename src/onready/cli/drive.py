@@ -19,13 +19,14 @@ from onready.cli.lines import summary
 from onready.cli.progress import Progress
 from onready.cli.signals import Interrupts
 from onready.cli.streams import captured
-from onready.cli.words import took
+from onready.cli.words import counted, took
 from onready.config import Config
 
 if TYPE_CHECKING:
     from onready import Engine, Run
     from onready.cli.run import Options
     from onready.engine.graph import Bound
+    from onready.engine.run import RunOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +93,15 @@ class Driver:
                 await task
             self._progress.finish()
             if options.format == "json":
-                self._tell_json(run, board, outcome.status, outcome.value)
+                self._tell_json(run, board, outcome)
             if outcome.status == "succeeded":
                 self._tell_success(run, board, outcome.value)
                 return OK
             if outcome.status == "cancelled":
                 self._tell_cancelled(run, board)
                 return self.interrupts.code if self.interrupts is not None else 130
+            if outcome.error is not None:
+                raise outcome.error
             await self._tell_failure(engine, run)
             return FAILED
 
@@ -149,6 +152,14 @@ class Driver:
             f"{console.err(console.tick(), 'green')} {console.err(run.name, 'bold')} succeeded: "
             f"{summary(board)}"
         )
+        self._tell_output(board)
+
+    def _tell_output(self, board: Board) -> None:
+        """Where to read what nodes printed: it is kept with them, and not shown here."""
+        nodes = {key for key, _ in board.logged}
+        if nodes and not self.request.options.memory:
+            first = f" {min(map(str, nodes))}" if len(nodes) == 1 else ""
+            self.console.say(f"  output of {counted(len(nodes), 'node')}: onready logs last{first}")
 
     def _tell_cancelled(self, run: Run[object], board: Board) -> None:
         console = self.console
@@ -164,21 +175,20 @@ class Driver:
         for line in error_block(story, run.name, self.console, kept=kept):
             self.console.complain(line)
 
-    def _tell_json(self, run: Run[object], board: Board, status: str, value: object) -> None:
-        elapsed = (board.ended or board.last) - board.began
+    def _tell_json(self, run: Run[object], board: Board, outcome: RunOutcome[object]) -> None:
         data: dict[str, object] = {
             "run": run.id,
             "name": run.name,
             "graph": run.plan.name,
-            "status": status,
-            "took": round(elapsed, 6),
+            "status": outcome.status,
+            "took": round(outcome.ended - outcome.started, 6),
             "nodes": {
                 word: board.count(word)
                 for word in ("succeeded", "failed", "lost", "cancelled", "skipped", "cached")
             },
         }
-        if status == "succeeded":
-            data["value"] = jsonable(value)
+        if outcome.status == "succeeded":
+            data["value"] = jsonable(outcome.value)
         if board.failures:
             from onready.cli.failure import failure_json
 

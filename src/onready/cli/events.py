@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 
-from onready.cli.common import FormatOption, RunArgument, Stores, open_for_reading
+from onready.cli.common import FollowOption, FormatOption, RunArgument, Stores, open_for_reading
 from onready.cli.console import Console
 from onready.cli.history import find_run
 from onready.cli.words import cut
@@ -34,9 +34,7 @@ def events(
     run: RunArgument,
     *,
     after: Annotated[int, Parameter(help="Only events with a higher number.")] = 0,
-    follow: Annotated[
-        bool, Parameter(name=["--follow", "-f"], negative=(), help="Wait for more until the end.")
-    ] = False,
+    follow: FollowOption = False,
     stores: Stores = Stores(),  # noqa: B008 - frozen
     format: FormatOption = "text",  # noqa: A002 - the flag's name
 ) -> int:

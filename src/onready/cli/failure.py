@@ -5,17 +5,15 @@ Rule of this room: a story in, lines out.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from onready.cli.board import Attempted, Board
+from onready.cli.board import Attempted, Board, indexes_of
 from onready.cli.console import Console, terminal_width
 from onready.cli.history import Story
-from onready.cli.words import cut, some, times, took
+from onready.cli.words import cut, short, some, times, took
 from onready.engine.errors import Failure, Frame
 from onready.engine.names import NodeKey
 from onready.engine.plan.arguments import Known, Unknown
@@ -27,8 +25,13 @@ FRAMES: Final = 6
 VALUE_WIDTH: Final = 36
 
 
-def error_block(story: Story, run_name: str, console: Console, *, kept: bool = True) -> list[str]:
-    """The lines that tell how a run failed. `kept`: its log can still be read later."""
+def error_block(
+    story: Story, run_name: str, console: Console, *, kept: bool = True, look: bool = True
+) -> list[str]:
+    """The lines that tell how a run failed.
+
+    `kept`: its log can still be read later. `look`: point to `onready show`.
+    """
     board = story.board
     lines: list[str] = []
     for number, (key, failure, tried) in enumerate(board.failures[:MOST_BLOCKS]):
@@ -42,8 +45,11 @@ def error_block(story: Story, run_name: str, console: Console, *, kept: bool = T
     outcome = _outcome(board)
     if outcome:
         lines.append(f"  {outcome}")
-    if kept:
-        lines.append(f"  {console.err('next:', 'bold')} {_next(board)}")
+    steps = [f"onready logs last {key}" for key in _logged(board)]
+    if look:
+        steps.append("onready show last")
+    if kept and steps:
+        lines.append(f"  {console.err('next:', 'bold')} {' | '.join(steps)}")
     return lines
 
 
@@ -63,8 +69,8 @@ def _block(
     if failure.log and not failure.frames:
         lines += [f"    | {cut(line, 200)}" for line in failure.log[-LOG_LINES:]]
     if arguments:
-        inputs = "  ".join(f"{name}={_value(value)}" for name, value in arguments.items())
-        lines.append(f"  inputs  {cut(inputs, 240)}")
+        inputs = [f"{name}={_value(value)}" for name, value in arguments.items()]
+        lines.append(f"  inputs  {some(inputs, 8, '  ')}")
     return lines
 
 
@@ -100,7 +106,7 @@ def frame_lines(frames: Sequence[Frame]) -> Iterator[str]:
     shown = list(frames)
     if len(shown) > FRAMES:
         shown = [*shown[:1], *shown[-(FRAMES - 1) :]]
-    places = [f"{_short_path(frame.file)}:{frame.line} in {frame.function}" for frame in shown]
+    places = [f"{short(frame.file)}:{frame.line} in {frame.function}" for frame in shown]
     width = max((len(place) for place in places), default=0)
     for place, frame in zip(places, shown, strict=True):
         yield f"{place.ljust(width)}     {frame.code}".rstrip()
@@ -113,14 +119,6 @@ def user_frames(error: BaseException) -> list[str]:
     return list(frame_lines(frames_of(error.__traceback__)))
 
 
-def _short_path(file: str) -> str:
-    try:
-        inside = Path(file).relative_to(Path.cwd())
-    except (ValueError, OSError):
-        return file.replace(os.path.expanduser("~"), "~", 1)  # noqa: PTH111 - a prefix of text
-    return str(inside)
-
-
 def _value(value: Known) -> str:
     if isinstance(value, Unknown):
         return "..."
@@ -131,7 +129,7 @@ def _value(value: Known) -> str:
 
 def _outcome(board: Board) -> str:
     """What did not run, and what was done and is kept."""
-    skipped = [f"{key} ({reason})" if reason else str(key) for key, reason in board.skipped]
+    skipped = [_skipped(board, key, reason) for key, reason in board.skipped]
     kept: list[str] = []
     for row in board.rows.values():
         good = row.counts.get("succeeded", 0) + row.counts.get("cached", 0)
@@ -140,7 +138,7 @@ def _outcome(board: Board) -> str:
         if not row.many:
             kept.append(row.name)
         elif good <= len(row.kept):
-            kept += [str(key) for key in row.kept]
+            kept += [str(key) for key in sorted(row.kept, key=indexes_of)]
         else:
             kept.append(f"{row.name} {times(good)}")
     parts = []
@@ -151,17 +149,20 @@ def _outcome(board: Board) -> str:
     return "; ".join(parts)
 
 
-def _next(board: Board) -> str:
-    failed = [key for key, _, _ in board.failures]
-    logged = next((key for key in failed if _has_log(board, key)), None)
-    steps = ["onready show last"]
-    if logged is not None:
-        steps.insert(0, f"onready logs last {logged}")
-    return " | ".join(steps)
+def _skipped(board: Board, key: NodeKey, reason: str) -> str:
+    """A node that did not run and why; of a map that failed, the item that is to blame."""
+    needed = reason.removeprefix("needs ")
+    for failed, _, _ in board.failures:
+        text = str(failed)
+        if reason != needed and text.startswith(needed) and text[len(needed) :][:1] in {"[", "/"}:
+            return f"{key} (needs {text})"
+    return f"{key} ({reason})" if reason else str(key)
 
 
-def _has_log(board: Board, key: NodeKey) -> bool:
-    return any(node == key for node, _ in board.logged)
+def _logged(board: Board) -> list[NodeKey]:
+    """The first failed node that wrote something, if there is one."""
+    failed = [key for key, _, _ in board.failures if any(node == key for node, _ in board.logged)]
+    return failed[:1]
 
 
 def failure_json(failure: Failure) -> dict[str, object]:

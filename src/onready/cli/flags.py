@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Optional, cast
 
 from cyclopts import App, Parameter, Token
 
@@ -72,7 +72,10 @@ def flags_app(
     group: Group | None = None,
     about: str = "",
 ) -> App:
-    """An application whose only command takes the graph's parameters as flags."""
+    """An application whose only command takes the graph's parameters as flags.
+
+    With a `group` it is for its help page: there, what must be given is marked as such.
+    """
 
     def command(**values: object) -> dict[str, object]:
         return values
@@ -114,8 +117,8 @@ def _parameter(flag: Flag, taken: frozenset[str], group: Group | None) -> inspec
     parameter = Parameter(
         name=flag.option,
         help=help_text or None,
-        required=False,
-        show_default=_shown_default(flag),
+        required=group is not None and flag.default is MISSING,
+        show_default=False if flag.default is MISSING else _shown_default(flag),
         negative_iterable=(),
         group=group,
         **options,  # type: ignore[arg-type] # the table below
@@ -123,36 +126,35 @@ def _parameter(flag: Flag, taken: frozenset[str], group: Group | None) -> inspec
     return inspect.Parameter(
         flag.name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[kind, parameter],
+        default=MISSING if parameter.required else None,
+        # None fits: where pydantic is loaded, cyclopts checks defaults with it.
+        annotation=Annotated[Optional[kind], parameter],  # noqa: UP045 - `kind` is no static type
     )
 
 
 def _shown_default(flag: Flag) -> Callable[[object], str]:
-    if flag.default is MISSING:
-        return lambda _: "required"
     text = repr(flag.default)
     return lambda _: text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _kind(annotation: object) -> tuple[object, dict[str, object]]:
     """What cyclopts converts by itself, else JSON: the type to give it, and options."""
-    if annotation is MISSING or annotation in {object, typing.Any}:
+    if annotation is MISSING or annotation is object or annotation is typing.Any:
         return object, {"converter": _json_or_text, "metavar": "JSON|TEXT", "n_tokens": 1}
     if _is_plain(annotation):
         return annotation, {}
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in {typing.Union, types.UnionType} and _is_plain_optional(args):
-        return annotation, {"converter": None}
+        return annotation, {}
     if origin is list and args and _is_plain(args[0]) and args[0] is not bool:
         return annotation, {"consume_multiple": True}
     return object, {"converter": _json, "metavar": "JSON", "n_tokens": 1}
 
 
 def _is_plain(annotation: object) -> bool:
-    if annotation in PLAIN or typing.get_origin(annotation) is Literal:
+    if typing.get_origin(annotation) is Literal:
         return True
-    return isinstance(annotation, type) and issubclass(annotation, Enum)
+    return isinstance(annotation, type) and (annotation in PLAIN or issubclass(annotation, Enum))
 
 
 def _is_plain_optional(args: tuple[object, ...]) -> bool:

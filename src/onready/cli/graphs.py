@@ -17,7 +17,7 @@ from onready.cli.console import Console
 from onready.cli.exits import FAILED, USAGE, Usage
 from onready.cli.flags import MISSING, Flag
 from onready.cli.target import find_target, graphs_in
-from onready.cli.words import columns, counted, cut
+from onready.cli.words import columns, counted, cut, short
 from onready.config import load_config
 from onready.engine.errors import GraphError
 
@@ -30,6 +30,7 @@ SelectOption = Annotated[
         name=["--select", "-s"],
         consume_multiple=True,
         negative=(),
+        show_default=False,
         help=SELECT_HELP,
     ),
 ]
@@ -71,7 +72,7 @@ def _plan_text(console: Console, plan: Plan) -> list[str]:
         + ("" if param.required else " = ...")
         for param in plan.root.params
     )
-    where = f"  ({plan.location})" if plan.location is not None else ""
+    where = f"  ({short(str(plan.location))})" if plan.location is not None else ""
     facts = [
         f"{console.paint(plan.name, 'bold')}{where}",
         f"  parameters   {params or 'none'}",
@@ -172,10 +173,10 @@ def list_graphs(
     if format == "json":
         console.out(json.dumps(graphs, indent=2))
     elif graphs:
-        rows = [
-            (str(item["target"]), str(item["signature"]), str(item["about"])) for item in graphs
-        ]
-        console.out("\n".join(columns(rows)))
+        for item in graphs:
+            console.out(f"{console.paint(str(item['target']), 'bold')}{item['signature']}")
+            if item["about"]:
+                console.out(f"    {item['about']}")
     else:
         console.say(f"no graphs in {path}; `onready init` writes a first one")
     return USAGE if broken and path.is_file() else FAILED if broken and not graphs else 0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from onready.cli.board import path_of
-from onready.cli.common import FormatOption, RunArgument, Stores, open_for_reading
+from onready.cli.common import FollowOption, FormatOption, RunArgument, Stores, open_for_reading
 from onready.cli.console import Console
 from onready.cli.events import POLL
 from onready.cli.exits import Usage
@@ -53,11 +53,15 @@ def logs(
     attempt: Annotated[int | None, Parameter(help="Only this attempt.")] = None,
     stream: Annotated[Wanted, Parameter(help="Which output.")] = "both",
     timestamps: Annotated[
-        bool, Parameter(name=["--timestamps", "-t"], negative=(), help="The time before each line.")
+        bool,
+        Parameter(
+            name=["--timestamps", "-t"],
+            negative=(),
+            show_default=False,
+            help="The time before each line.",
+        ),
     ] = False,
-    follow: Annotated[
-        bool, Parameter(name=["--follow", "-f"], negative=(), help="Wait for more until the end.")
-    ] = False,
+    follow: FollowOption = False,
     stores: Stores = Stores(),  # noqa: B008 - frozen
     format: FormatOption = "text",  # noqa: A002 - the flag's name
 ) -> int:

@@ -67,7 +67,8 @@ class Progress:
         if self.console.quiet or self.console.live or len(self.board.rows) > MOST_LINES:
             return
         for path, row in self.board.rows.items():
-            if path not in self._shown and row.total is not None and row.done >= row.total:
+            complete = row.total is not None and row.done >= row.total
+            if complete and path not in self._shown and not self._told_elsewhere(row):
                 self._line(row)
 
     def finish(self) -> None:
@@ -79,8 +80,14 @@ class Progress:
             self.console.say(f"  {counted(fine, 'node')} of the graph without trouble")
             rows = troubled[:MOST_LINES]
         for row in rows:
-            if row.path not in self._shown:
+            if row.path not in self._shown and not self._told_elsewhere(row):
                 self._line(row)
+
+    def _told_elsewhere(self, row: Row) -> bool:
+        """What failed and what did not run for it is in the error block, and is said once."""
+        if self.board.cancelling and self.board.reason:
+            return False
+        return not row.many and row.status in {"failed", "lost", "skipped", "waiting"}
 
     def _line(self, row: Row) -> None:
         self._shown.add(row.path)

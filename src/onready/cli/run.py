@@ -44,6 +44,7 @@ class Options:
             name=["--select", "-s"],
             consume_multiple=True,
             negative=(),
+            show_default=False,
             help=SELECT_HELP,
         ),
     ] = ()
@@ -73,7 +74,13 @@ class Options:
     ] = None
     memory: Annotated[
         bool,
-        Parameter(name="--memory", negative=(), group=WHERE, help="Keep nothing: no `.onready`."),
+        Parameter(
+            name="--memory",
+            negative=(),
+            show_default=False,
+            group=WHERE,
+            help="Keep nothing: no `.onready`.",
+        ),
     ] = False
     format: Annotated[
         Format,
@@ -82,7 +89,11 @@ class Options:
     quiet: Annotated[
         bool,
         Parameter(
-            name=["--quiet", "-q"], negative=(), group=SHOWN, help="Only results and errors."
+            name=["--quiet", "-q"],
+            negative=(),
+            show_default=False,
+            group=SHOWN,
+            help="Only results and errors.",
         ),
     ] = False
 

@@ -15,11 +15,12 @@ from onready.cli.common import FormatOption, RunArgument, Stores, open_for_readi
 from onready.cli.console import Console
 from onready.cli.history import Story, find_run, read_story
 from onready.cli.lines import detail, duration, label, mark_of
-from onready.cli.words import STATUS_STYLE, clock, columns, counted, took, when
+from onready.cli.words import STATUS_STYLE, clock, columns, short, took, when
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from onready.cli.board import Board
     from onready.engine.spi import RunRecord
 
 Status = Literal["running", "succeeded", "failed", "cancelled", "interrupted"]
@@ -58,7 +59,7 @@ def _table(console: Console, records: Sequence[RunRecord]) -> list[str]:
     for record in records:
         ended = "" if record.ended is None else took(record.ended - record.created)
         rows.append(
-            (record.name, record.graph, record.status, when(record.created), ended, record.run[:12])
+            (record.name, record.graph, record.status, when(record.created), ended, record.run)
         )
     lines = columns(rows)
     lines[0] = console.paint(lines[0], "dim")
@@ -113,17 +114,17 @@ def _text(console: Console, record: RunRecord, story: Story) -> list[str]:
     end = record.ended if record.ended is not None else board.last
     facts = [
         f"{console.paint(record.name, 'bold')}  {status}",
-        f"  graph    {record.graph}" + (f"  ({record.target})" if record.target else ""),
+        f"  graph    {record.graph}" + (f"  ({short(record.target)})" if record.target else ""),
         f"  id       {record.run}",
         f"  started  {clock(record.created)} ({when(record.created)})",
         f"  took     {took(end - record.created)}",
     ]
     if story.inputs:
         facts.append(f"  inputs   {_inputs(story)}")
-    facts.append(f"  nodes    {_counts(story)}")
+    facts.append(f"  nodes    {_counts(board)}")
     lines = [*facts, "", *_rows(console, story)]
     if board.failures or record.status == "failed":
-        lines += ["", *error_block(story, record.name, console)]
+        lines += ["", *error_block(story, record.name, console, look=False)]
     return lines
 
 
@@ -133,11 +134,10 @@ def _inputs(story: Story) -> str:
     return "  ".join(f"{name}={summarise(value, 48)}" for name, value in story.inputs.items())
 
 
-def _counts(story: Story) -> str:
-    board = story.board
+def _counts(board: Board) -> str:
     words = ("succeeded", "cached", "failed", "lost", "cancelled", "skipped")
     parts = [f"{board.count(word):,} {word}" for word in words if board.count(word)]
-    return f"{counted(board.done, 'node')}: {', '.join(parts)}" if parts else "none has ended"
+    return ", ".join(parts) or "none has ended"
 
 
 def _rows(console: Console, story: Story) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Literal, TextIO, cast
 
@@ -108,7 +108,7 @@ class NodeStream(io.TextIOBase):
 
 
 @contextmanager
-def captured() -> Iterator[None]:
+def captured() -> Generator[None]:
     """While this is open, what in-process nodes print is kept with their attempts."""
     before = sys.stdout, sys.stderr
     sys.stdout = cast("TextIO", NodeStream("stdout", before[0]))

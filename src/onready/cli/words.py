@@ -5,6 +5,7 @@ Rule of this room: pure text in, text out; no rich, no I/O, nothing of the engin
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -47,6 +48,8 @@ def paint(text: str, style: Style, *, colour: bool) -> str:
 def took(seconds: float) -> str:
     """A duration for people: `3 ms`, `1.2 s`, `2 min 5 s`, `1 h 3 min`."""
     seconds = max(seconds, 0.0)
+    if seconds < 0.0005:
+        return "<1 ms"
     if seconds < 0.0995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 9.95:
@@ -90,11 +93,17 @@ def times(number: int) -> str:
     return f"{TIMES if encoding.startswith('utf') else 'x'}{number:,}"
 
 
-def some(names: Sequence[str], most: int = 6) -> str:
+def short(path: str) -> str:
+    """A path, or a target that begins with one, relative to the current folder where inside."""
+    here = os.path.join(os.getcwd(), "")  # noqa: PTH109, PTH118 - texts, not files
+    return path.removeprefix(here)
+
+
+def some(names: Sequence[str], most: int = 6, between: str = ", ") -> str:
     """At most `most` names, and how many more there are."""
     if len(names) <= most:
-        return ", ".join(names)
-    return ", ".join(names[:most]) + f" and {len(names) - most:,} more"
+        return between.join(names)
+    return between.join(names[:most]) + f" and {len(names) - most:,} more"
 
 
 def columns(rows: Iterable[Sequence[str]], indent: str = "") -> list[str]:
