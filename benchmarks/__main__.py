@@ -18,6 +18,7 @@ from benchmarks.report import (
     Report,
     as_json,
     legend,
+    record,
     row_line,
     tail_lines,
     this_machine,
@@ -27,6 +28,7 @@ from benchmarks.shapes import SHAPES
 from benchmarks.startup import measure_startup
 from benchmarks.suite import run_all
 
+README = Path(__file__).with_name("README.md")
 EXTRAS = ("map/memory", "map/sqlite", "startup")
 
 
@@ -64,6 +66,8 @@ def _measure(options: argparse.Namespace) -> int:
     if "startup" in extras:
         report.startup = measure_startup(options.pairs)
     print("\n".join(tail_lines(report)) if text else as_json(report), flush=True)
+    if options.record:
+        record(report, README)
     if options.output is not None:
         options.output.write_text(as_json(report) + "\n")
     return 0 if report.good else 1
@@ -102,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON there")
+    parser.add_argument(
+        "--record", action="store_true", help="also put the table into benchmarks/README.md"
+    )
     parser.add_argument("--list", action="store_true", help="print the names and stop")
     profiled = parser.add_subparsers(dest="command", metavar="").add_parser(
         "profile", help="show where the engine's time goes"

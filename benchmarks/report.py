@@ -22,6 +22,8 @@ from benchmarks.suite import Row
 MOST_GROWTH: Final = 1.3
 """The ratio at 100k nodes to the ratio at 10k, at most."""
 
+MARK: Final = "<!-- results -->"
+
 HEADER: Final = (
     f"{'scenario':<34}{'floor us':>9}{'engine us':>10}{'ratio':>7}{'limit':>6}"
     f"{'floor ms':>10}{'engine ms':>10}{'wall x':>7}{'build us':>9}{'plan us':>8}"
@@ -152,6 +154,21 @@ def legend(report: Report) -> list[str]:
         "ms: wall time of a run; wall x: to the floor's (sleep: to the ideal);",
         "build, plan: building and compiling the graph, once, not in the ratio.",
     ]
+
+
+def as_text(report: Report) -> str:
+    """The whole report as text."""
+    lines = [*legend(report), "", HEADER, *map(row_line, report.rows), *tail_lines(report)]
+    return "\n".join(lines)
+
+
+def record(report: Report, page: Path) -> None:
+    """Put the report as text into a page, in place of what follows its `results` mark."""
+    head, mark, _ = page.read_text().partition(MARK)
+    if not mark:
+        message = f"{page} has no line {MARK}"
+        raise ValueError(message)
+    page.write_text(f"{head}{mark}\n\n```text\n{as_text(report)}\n```\n")
 
 
 def as_json(report: Report) -> str:

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.floors import run_pool, run_programs, run_tasks
 from benchmarks.measure import Sample
-from benchmarks.report import growth, row_line
+from benchmarks.report import MARK, Report, growth, record, row_line, this_machine
 from benchmarks.scenarios import Scenario, scenarios
 from benchmarks.shapes import SHAPES, feeds_of
 from benchmarks.sides import true_program
@@ -150,6 +150,21 @@ def test_the_json(tmp_path: Path) -> None:
     assert found["rows"][0]["ratio"] > 0
     assert found["bounds"][0]["nodes"] == 50
     assert found["machine"]["cores"] > 0
+
+
+def test_a_record_replaces_the_one_before(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(f"# Head\n{MARK}\nold figures\n")
+    report = Report(this_machine(), 1, [row(10, 1.0, 2.0)])
+    record(report, page)
+    record(report, page)
+    text = page.read_text()
+    assert text.startswith("# Head\n")
+    assert "old figures" not in text
+    assert text.count("async/memory/wide/10 ") == 1
+    page.write_text("no mark")
+    with pytest.raises(ValueError, match="no line"):
+        record(report, page)
 
 
 def test_a_profile(tmp_path: Path) -> None:
