@@ -50,6 +50,13 @@ class Settings(BaseModel):
     )
 
 
+# Apart from Settings, which must be free to check one layer alone: these read the environment.
+class _Merged(BaseSettings, Settings):  # pyright: ignore[reportIncompatibleVariableOverride] # theirs
+    model_config = SettingsConfigDict(
+        extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__", case_sensitive=False
+    )
+
+
 def check(layers: Sequence[Layer], env: Mapping[str, str], name: str, profile: str) -> Config:
     """The merged, checked Config of `layers`, strongest first: flags, profile, file.
 
