@@ -13,11 +13,13 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypedDict, TypeVar, Unpack
@@ -31,7 +33,7 @@ from onready.engine.dispatcher.journal import Journal
 from onready.engine.errors import ConfigError, NoCodec, OnreadyError, RunConflict, StaleEpoch
 from onready.engine.events import AnyEvent, RunStarted
 from onready.engine.graph import Bound
-from onready.engine.host import Given, Host
+from onready.engine.host import Given, Host, create_catalog, create_run_log
 from onready.engine.logs import LogStore
 from onready.engine.lookup import Summary, find_run, summarise_run
 from onready.engine.names import is_run_id
@@ -39,7 +41,7 @@ from onready.engine.options import OnError
 from onready.engine.plan.dump import dump_plan
 from onready.engine.plan.inputs import read_inputs
 from onready.engine.plan.model import Plan
-from onready.engine.registry import create
+from onready.engine.plan.select import select_nodes
 from onready.engine.run import Run, RunOutcome
 from onready.engine.spi import Capabilities, Catalog, Lease, RunFilter, RunLog, RunRecord
 from onready.engine.values import ValueType, bring, needs_bringing, needs_settling, settle
@@ -57,8 +59,8 @@ LEASE: Final = 30.0
 class EngineOptions(TypedDict, total=False):
     """What `Engine(...)` takes; see there."""
 
-    run_log: RunLog | str | None
-    catalog: Catalog | str | None
+    run_log: RunLog | str | Mapping[str, object] | None
+    catalog: Catalog | str | Mapping[str, object] | None
     backends: Mapping[str, Given] | None
     max_parallel: int | None
     pools: Mapping[str, int] | None
@@ -105,9 +107,9 @@ class _Options:
 class Engine:
     """Runs graphs.
 
-    `run_log` and `catalog` are stores, or addresses (`"sqlite:path"`, `"file:path"`); by default
-    both are in `folder` (`./.onready`). `backends` adds to the built-in ones, or replaces them, by
-    name: a backend, or settings with `type`. `max_parallel` bounds live attempts over all runs,
+    `run_log` and `catalog` are stores, addresses (`"sqlite:path"`), or settings with `type`; by
+    default both are in `folder` (`./.onready`). `backends` adds to the built-in ones, or replaces
+    them, by name: a backend, or settings with `type`. `max_parallel` bounds live attempts over all runs,
     `pools` those of tasks with that `pool`. `provided` are live objects for `Provided(name)`.
     `grace` is how many seconds a cancelled attempt has to end well. `resources` is what local
     attempts may ask for together (`cpu`, `memory`, `gpu`; the machine's processors and memory,
@@ -117,8 +119,8 @@ class Engine:
     def __init__(
         self,
         *,
-        run_log: RunLog | str | None = None,
-        catalog: Catalog | str | None = None,
+        run_log: RunLog | str | Mapping[str, object] | None = None,
+        catalog: Catalog | str | Mapping[str, object] | None = None,
         backends: Mapping[str, Given] | None = None,
         max_parallel: int | None = None,
         pools: Mapping[str, int] | None = None,
@@ -181,15 +183,18 @@ class Engine:
 
     async def _open_run_log(self, stack: AsyncExitStack) -> RunLog:
         given = self._run_log_given
-        if not isinstance(given, str):
+        if not isinstance(given, (str, Mapping)):
             return given
-        return await stack.enter_async_context(create("onready.run_logs", given, "run_log").open())
+        # In a thread: looking for plug-ins reads files, and loading one imports its modules.
+        config = await anyio.to_thread.run_sync(create_run_log, given)
+        return await stack.enter_async_context(config.open())
 
     async def _open_catalog(self, stack: AsyncExitStack) -> Catalog:
         given = self._catalog_given
-        if not isinstance(given, str):
+        if not isinstance(given, (str, Mapping)):
             return given
-        return await stack.enter_async_context(create("onready.catalogs", given, "catalog").open())
+        config = await anyio.to_thread.run_sync(create_catalog, given)
+        return await stack.enter_async_context(config.open())
 
     async def __aexit__(
         self,
@@ -290,6 +295,7 @@ class Engine:
         self._group()
         objects = self._provided | dict(provided or {})
         plan = await self._host.compile(bound, backend, on_error, objects.keys())
+        plan = select_nodes(plan, select)
         inputs = await self._settled(read_inputs(plan, bound.inputs))
         options = _Options(name, timeout, max_parallel, target, objects)
         if id is None:
@@ -308,7 +314,7 @@ class Engine:
             seq=0,
             at=time.time(),
             graph=plan.name,
-            name=options.name or _friendly_name(),
+            name=options.name or await _friendly_name(),
             fingerprint=plan.fingerprint,
             inputs=dict(inputs),
             on_error=plan.on_error,
@@ -330,7 +336,12 @@ class Engine:
         run: Run[R] = Run(run_id, started.name, plan, journal.events, dispatcher, self._grace)
         self._live[run_id] = _Live(run, inputs, lease)
         self._group().start_soon(self._drive, run, dispatcher, lease)
-        await journal.recorded(1)
+        try:
+            await journal.recorded(1)
+        except anyio.get_cancelled_exc_class():
+            # Nobody will ever hold this run.
+            dispatcher.cancel("its start was cancelled", self._grace)
+            raise
         return run
 
     async def _drive(self, run: Run[R], dispatcher: Dispatcher, lease: Lease) -> None:
@@ -491,8 +502,11 @@ def _new_id() -> str:
     return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(5)}"
 
 
-def _friendly_name() -> str:
-    from coolname import generate_slug  # noqa: PLC0415 - reads its word lists at import
+async def _friendly_name() -> str:
+    if "coolname" not in sys.modules:
+        # In a thread: its import reads word lists.
+        await anyio.to_thread.run_sync(import_module, "coolname")
+    from coolname import generate_slug  # noqa: PLC0415 - see above
 
     return f"{generate_slug(2)}-{secrets.randbelow(100)}"
 

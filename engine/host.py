@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 import anyio
+import anyio.to_thread
 
 from onready.engine.dispatcher.admission import INLINE, Limits
 from onready.engine.dispatcher.lanes import Limit
@@ -19,8 +20,9 @@ from onready.engine.graph import Bound
 from onready.engine.options import OnError, parse_memory
 from onready.engine.plan.compile import compile_plan
 from onready.engine.plan.model import Plan
-from onready.engine.registry import create
+from onready.engine.registry import BackendConfig, CatalogConfig, RunLogConfig, create
 from onready.engine.spi import Backend, BulkBackend, Capabilities
+from onready.engine.values.codec import load_plugins
 
 Given = Backend | BulkBackend | Mapping[str, object]
 """A backend that is open already, or settings with `type`."""
@@ -65,9 +67,12 @@ class Host:
         bound: Bound[object],
         backend: str | None,
         on_error: OnError | None,
-        provided: Collection[str],
+        provided: Collection[str] | None,
     ) -> Plan:
-        """Compile, open the backends that the plan names, and check against what they can do."""
+        """Compile, open the backends that the plan names, and check against what they can do.
+
+        `provided` None leaves unchecked whether live objects are at hand: to look at a plan.
+        """
         async with self._opening:
             while True:
                 plan = compile_plan(
@@ -87,7 +92,7 @@ class Host:
     async def _open(self, name: str) -> None:
         spec = self._given.get(name, {"type": name})
         if isinstance(spec, Mapping):
-            config = create("onready.backends", spec, f"backends.{name}")
+            config = await anyio.to_thread.run_sync(create_backend, name, spec)
             backend = await self.stack.enter_async_context(config.open())
         else:
             backend = spec
@@ -119,6 +124,22 @@ class Host:
             pools=self._pools,
             resources=self._resources,
         )
+
+
+def create_run_log(spec: str | Mapping[str, object]) -> RunLogConfig:
+    """The settings behind `spec`; reads files and imports the plug-in, so not in a loop."""
+    return create("onready.run_logs", spec, "run_log")
+
+
+def create_catalog(spec: str | Mapping[str, object]) -> CatalogConfig:
+    """As `create_run_log`; loads the codec plug-ins too, which nodes need without waiting."""
+    load_plugins()
+    return create("onready.catalogs", spec, "catalog")
+
+
+def create_backend(name: str, spec: Mapping[str, object]) -> BackendConfig:
+    """As `create_run_log`, for the backend that is called `name` here."""
+    return create("onready.backends", spec, f"backends.{name}")
 
 
 def limit(name: str, size: int | None) -> Limit | None:

@@ -38,20 +38,19 @@ def run_sync(  # noqa: PLR0913 - those of Engine and of start, all by name
     `Engine.run` raises. An interrupt (Ctrl-C) cancels the run, then goes on.
     """
 
-    engine = (
-        Engine.memory(backends=backends, provided=provided, max_parallel=max_parallel)
-        if memory
-        else Engine(
-            run_log=run_log,
-            catalog=catalog,
-            backends=backends,
-            folder=folder,
-            provided=provided,
-            max_parallel=max_parallel,
-        )
-    )
-
     async def main() -> R:
+        engine = (
+            Engine.memory(backends=backends, provided=provided, max_parallel=max_parallel)
+            if memory
+            else Engine(
+                run_log=run_log,
+                catalog=catalog,
+                backends=backends,
+                folder=folder,
+                provided=provided,
+                max_parallel=max_parallel,
+            )
+        )
         async with engine:
             return await engine.run(bound, on_error=on_error, timeout=timeout, backend=backend)
 

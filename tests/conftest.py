@@ -180,6 +180,9 @@ def pytest_configure() -> None:
     # Only calls with a frame of onready on the stack count; tests themselves may touch files.
     # It sees asyncio's loop alone, which is enough: the code is the same on trio.
     _blockbuster.activate()
+    for call in ("os.stat", "os.mkdir"):
+        # A node that asks for its scratch folder waits for a `mkdir`: its own, not the engine's.
+        _blockbuster.functions[call].can_block_in("onready/engine/folders.py", "make_private")
 
 
 def pytest_unconfigure() -> None:

@@ -86,8 +86,8 @@ class Admission:
         self._lanes: dict[tuple[int, int], Lane] = {}
         self._planned: list[tuple[Lane, list[Ticket]]] = []
         self.stalled: deque[Lane] = deque()
-        _mark_fast(plan, dispatcher.tasks, limits)
-        self._all_fast = all(task.fast for task in dispatcher.tasks)
+        limited = _mark_fast(plan, dispatcher.tasks, limits)
+        self._all_fast = not limited and all(task.fast for task in dispatcher.tasks)
 
     def admit(self, rows: Sequence[Row]) -> None:
         """These rows are ready: queue them, start what the limits allow."""
@@ -132,6 +132,8 @@ class Admission:
 
     def pump(self, lane: Lane) -> None:
         """Start what the lane's limits allow."""
+        if self._dispatcher.halted:
+            return
         too_much = lane.impossible()
         if too_much is not None:
             self._refuse(lane, too_much)
@@ -162,7 +164,7 @@ class Admission:
         for row in lane.backlog:
             if row.state is READY:
                 failure = Failure("unschedulable", message)
-                self._dispatcher.outcomes.failed(row, row.attempt + 1, failure)
+                self._dispatcher.outcomes.failed(row, row.attempt, failure)
         lane.backlog.clear()
 
     def launch_planned(self) -> None:
@@ -216,12 +218,14 @@ class Admission:
             feed.flush()
 
 
-def _mark_fast(plan: Plan, tasks: Sequence[LiveTask], limits: Limits) -> None:
-    """Find the tasks whose attempts are nothing but a coroutine call."""
+def _mark_fast(plan: Plan, tasks: Sequence[LiveTask], limits: Limits) -> bool:
+    """Find the tasks whose attempts are nothing but a coroutine call; whether maps have limits."""
     careful: set[int] = set()
+    limited = False
     todo: list[Fragment] = [plan.root]
     while todo:
         for node in todo.pop().nodes:
+            limited = limited or bool(node.limit)
             if node.body is not None:
                 todo.append(node.body)
             if node.task is not None and any(type(arg.value) is FromProvided for arg in node.args):
@@ -237,3 +241,4 @@ def _mark_fast(plan: Plan, tasks: Sequence[LiveTask], limits: Limits) -> None:
             and not task.careful_inputs
             and not limits.of(task)
         )
+    return limited

@@ -175,7 +175,16 @@ class Dispatcher:
             busy = False
         if self._stop_rows:
             self._stop_attempts()
+        if admission.inline.queue and self.halted:
+            # Sweeping a wide scope takes several turns: none of its rows starts meanwhile.
+            admission.inline.drop_queue()
         admission.launch_planned()
+
+    @property
+    def halted(self) -> bool:
+        """Whether nothing new may start in the whole run."""
+        root = self.scheduler.root
+        return root.doomed or root.cancelling
 
     def tick(self) -> None:
         """A turn, and a worker for what it made ready while the others wait in their nodes."""

@@ -84,6 +84,13 @@ class InlinePool:
                 worker.cause = cause
                 worker.handle.cancel()
 
+    def drop_queue(self) -> None:
+        """Nothing new starts: what is queued is swept by the scheduler."""
+        for item in self.queue:
+            if type(item) is Ticket:
+                item.release()
+        self.queue.clear()
+
     def cancel_again(self) -> None:
         """For nodes that swallowed their cancellation, or are slow to end."""
         for worker in tuple(self.workers):
@@ -106,9 +113,7 @@ class InlinePool:
         for worker in self.workers:
             if worker.ticket is not None:
                 worker.ticket.release()
-        for item in self.queue:
-            if type(item) is Ticket:
-                item.release()
+        self.drop_queue()
 
     async def _work(self, worker: Worker) -> None:
         try:

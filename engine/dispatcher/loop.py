@@ -169,7 +169,10 @@ class TrioWaker:
 
 
 class TrioLoop:
-    """Spawned coroutines live in a nursery, each in a cancel scope of its own."""
+    """Spawned coroutines live in a nursery, each in a cancel scope of its own.
+
+    The scopes are shielded: when the host is cancelled, the run is told, and decides what stops.
+    """
 
     def __init__(self, nursery: trio.Nursery, crash: Callable[[BaseException], None]) -> None:
         import trio  # noqa: PLC0415 - trio is optional
@@ -177,13 +180,15 @@ class TrioLoop:
         self._trio = trio
         self._nursery = nursery
         self._crash = crash
+        self._scopes: set[trio.CancelScope] = set()
         token = trio.lowlevel.current_trio_token()
         self.soon: Callable[[Callable[[], None]], object] = token.run_sync_soon
         self.soon_threadsafe: Callable[[Callable[[], None]], object] = token.run_sync_soon
         self.later: Callable[[float, Callable[[], None]], Handle] = self._later
 
     def spawn(self, body: Body) -> Handle:
-        scope = self._trio.CancelScope()
+        scope = self._trio.CancelScope(shield=True)
+        self._scopes.add(scope)
 
         async def run() -> None:
             with scope:
@@ -191,6 +196,8 @@ class TrioLoop:
                     await body()
                 except Exception as error:  # noqa: BLE001 - handed to the owner
                     self._crash(error)
+                finally:
+                    self._scopes.discard(scope)
 
         self._nursery.start_soon(run)
         return scope
@@ -201,6 +208,11 @@ class TrioLoop:
             action()
 
         return self.spawn(wait)
+
+    def cancel_all(self) -> None:
+        """End everything that was spawned."""
+        for scope in tuple(self._scopes):
+            scope.cancel()
 
     def waker(self) -> Waker:
         return TrioWaker()
@@ -221,10 +233,11 @@ async def open_loop(crash: Callable[[BaseException], None]) -> AsyncGenerator[Lo
         import trio  # noqa: PLC0415 - trio is optional
 
         async with trio.open_nursery() as nursery:
+            trio_loop = TrioLoop(nursery, crash)
             try:
-                yield TrioLoop(nursery, crash)
+                yield trio_loop
             finally:
-                nursery.cancel_scope.cancel()
+                trio_loop.cancel_all()
     else:
         async with AsyncioLoop(crash) as loop:
             yield loop

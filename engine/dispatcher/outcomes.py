@@ -15,11 +15,11 @@ from onready.engine.dispatcher.lanes import Ticket
 from onready.engine.dispatcher.loop import Handle
 from onready.engine.dispatcher.tasks import LiveTask
 from onready.engine.errors import Failure
-from onready.engine.events import NodeCancelled, NodeFailed, NodeLost, NodeRetrying, NodeStarted
+from onready.engine.events import NodeCancelled, NodeFailed, NodeLost, NodeRetrying
 from onready.engine.failure import failure_from
 from onready.engine.scheduler.commands import RetryDue
 from onready.engine.scheduler.retry import retry_delay
-from onready.engine.scheduler.state import CANCELLING, READY, Row
+from onready.engine.scheduler.state import CANCELLING, Row
 
 if TYPE_CHECKING:
     from onready.engine.dispatcher.core import Dispatcher
@@ -51,8 +51,6 @@ class Outcomes:
             failure = msgspec.structs.replace(failure, node=str(row.key), attempt=number)
         now = dispatcher.now()
         inbox = dispatcher.inbox
-        if row.state is READY and row.attempt < number:
-            inbox.append((row, NodeStarted(0, now, row.key, number)))
         delay = self._delay(row, failure)
         if delay is None:
             kind = NodeLost if lost else NodeFailed

@@ -128,7 +128,10 @@ class Scheduler:
                 if type(event) is RunCancelling:
                     self._cancel_run()
                 continue
-            handlers[type(event)](row, event)
+            handler = handlers.get(type(event))
+            # Progress, output and warnings are for subscribers: no state follows from them.
+            if handler is not None:
+                handler(row, event)
         self._drain()
         commands = self._commands
         self._commands = []
