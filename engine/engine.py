@@ -340,7 +340,8 @@ class Engine:
             await journal.recorded(1)
         except anyio.get_cancelled_exc_class():
             # Nobody will ever hold this run.
-            dispatcher.cancel("its start was cancelled", self._grace)
+            with anyio.move_on_after(self._grace + 7.0, shield=True):
+                await run.cancel("its start was cancelled")
             raise
         return run
 

@@ -180,9 +180,11 @@ def pytest_configure() -> None:
     # Only calls with a frame of onready on the stack count; tests themselves may touch files.
     # It sees asyncio's loop alone, which is enough: the code is the same on trio.
     _blockbuster.activate()
-    for call in ("os.stat", "os.mkdir"):
-        # A node that asks for its scratch folder waits for a `mkdir`: its own, not the engine's.
+    for call in ("os.stat", "os.mkdir", "io.BufferedReader.read"):
+        # A node that asks for its scratch folder, or prints, waits for its own file: as `print`
+        # does anywhere. The engine itself never does.
         _blockbuster.functions[call].can_block_in("onready/engine/folders.py", "make_private")
+        _blockbuster.functions[call].can_block_in("onready/engine/logs.py", "_open")
 
 
 def pytest_unconfigure() -> None:

@@ -46,6 +46,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "lost middle": lambda path: change(path, "DELETE FROM events WHERE first_seq = 6"),
     "lost tail": lambda path: change(path, "DELETE FROM events WHERE first_seq = 9"),
     "lost head": lambda path: change(path, "DELETE FROM events WHERE first_seq = 1"),
+    "lost all": lambda path: change(path, "DELETE FROM events WHERE run = 'r1'"),
     "moved": lambda path: change(path, "UPDATE events SET first_seq = 7 WHERE first_seq = 6"),
     "overlap": lambda path: change(path, "UPDATE events SET last_seq = 9 WHERE first_seq = 6"),
     "no bytes": lambda path: change(path, "UPDATE events SET batch = x'' WHERE first_seq = 6"),

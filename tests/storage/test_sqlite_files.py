@@ -17,6 +17,7 @@ from onready.engine.testing.run_log_suite import read_all
 from onready.engine.testing.samples import started, steps, succeeded
 from onready.storage import private
 from onready.storage.sqlite import SqliteRunLog, schema
+from onready.storage.sqlite.writer import Writer
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -214,6 +215,14 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
         schema.migrate(connection, path, broken)
     connection.close()
     assert path.read_bytes() == before
+
+
+def test_a_commit_is_on_the_disk(tmp_path: Path) -> None:
+    """No test can cut the power; what SQLite promises for these settings is its own affair."""
+    connection = Writer(tmp_path / "runs.db", 1.0).connect()
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    connection.close()
 
 
 # --- opening and closing ---
