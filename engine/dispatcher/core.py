@@ -32,7 +32,7 @@ from onready.engine.dispatcher.loop import Loop, open_loop
 from onready.engine.dispatcher.outcomes import Outcomes
 from onready.engine.dispatcher.report import Reporters
 from onready.engine.dispatcher.tasks import LiveTask, live_tasks
-from onready.engine.errors import Failure, InternalError
+from onready.engine.errors import Failure
 from onready.engine.events import (
     AnyEvent,
     NodeCancelled,
@@ -290,8 +290,15 @@ class Dispatcher:
     # --- stopping -----------------------------------------------------------------------------
 
     def cancel(self, reason: str, grace: float) -> None:
-        """Start nothing new and stop what runs: `grace` seconds to end well, then by force."""
-        if self._end is None and not self.reason:
+        """Start nothing new and stop what runs: `grace` seconds to end well, then by force.
+
+        A second call can only make it shorter.
+        """
+        if self._end is None and self.reason:
+            if grace < self.grace:
+                self.grace = grace
+                self.loop.later(grace, self._force)
+        elif self._end is None:
             self.grace = grace
             self.reason = reason or "cancelled"
             self.inbox.append((None, RunCancelling(0, self.now(), reason, grace)))

@@ -95,6 +95,7 @@ def run_app(words: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except KeyboardInterrupt:
+        console.complain("interrupted")
         return CANCELLED
     return result if isinstance(result, int) else OK
 

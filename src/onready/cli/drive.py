@@ -17,7 +17,7 @@ from onready.cli.console import Console
 from onready.cli.exits import FAILED, OK, Exit
 from onready.cli.lines import summary
 from onready.cli.progress import Progress
-from onready.cli.signals import Interrupts
+from onready.cli.signals import Interrupts, kill_children
 from onready.cli.streams import captured
 from onready.cli.words import counted, took
 from onready.config import Config
@@ -120,8 +120,9 @@ class Driver:
         self._cancel(grace)
 
     def second_signal(self) -> None:
-        """Kill what still runs."""
+        """Kill what still runs: the nodes' processes at once, then the run is given up."""
         self._announce("killing what still runs")
+        kill_children()
         self._cancel(0.0)
 
     def _cancel(self, grace: float) -> None:
@@ -164,7 +165,9 @@ class Driver:
     def _tell_cancelled(self, run: Run[object], board: Board) -> None:
         console = self.console
         mark, name = console.err("-", "yellow"), console.err(run.name, "bold")
-        console.complain(f"{mark} {name} cancelled: {summary(board)}")
+        done = f"{board.count('succeeded'):,} of {counted(board.done, 'node')} had succeeded"
+        elapsed = took((board.ended or board.last) - board.began)
+        console.complain(f"{mark} {name} cancelled after {elapsed}: {done}")
 
     async def _tell_failure(self, engine: Engine, run: Run[object]) -> None:
         from onready.cli.failure import error_block

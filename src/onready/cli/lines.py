@@ -55,7 +55,7 @@ def detail(row: Row) -> str:
         if not row.done and row.status == "waiting":
             parts.append("not started")
     text = ", ".join(parts)
-    if row.reason and (row.counts.get("skipped") or row.counts.get("cancelled")):
+    if row.reason and row.counts.get("skipped"):
         text = f"{text} ({cut(row.reason, 60)})" if text else cut(row.reason, 60)
     if row.retries:
         text = f"{text}, {_retries(row)}" if text else _retries(row)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -81,6 +82,9 @@ class Interrupts:
 
     def _leave(self) -> None:
         kill_children()
+        if sys.stderr.isatty():
+            os.write(2, b"\x1b[?25h")  # the live picture hides the cursor
+        os.write(2, b"\nonready: killed; the run did not end in order\n")
         os._exit(self._code)
 
 
