@@ -124,8 +124,8 @@ class Run(Generic[R_co]):
         """Start nothing new, stop what runs, and wait for the end.
 
         What runs has `grace` seconds (the engine's, where None) to end well, then it is killed;
-        threads cannot be, and are no longer waited for. Asked again with less grace, that counts. No
-        effect on a run that has ended.
+        threads cannot be, and are no longer waited for. Asked again with less grace, that
+        counts. No effect on a run that has ended.
         """
         if self._driver is not None and not self.done:
             self._driver.cancel(reason, self._grace if grace is None else grace)

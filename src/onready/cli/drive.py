@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from onready.cli.board import Board
 from onready.cli.common import engine_for
 from onready.cli.console import Console
-from onready.cli.exits import FAILED, OK, Exit
+from onready.cli.exits import CANCELLED, FAILED, OK, Exit
 from onready.cli.lines import summary
 from onready.cli.progress import Progress
 from onready.cli.signals import Interrupts, kill_children
@@ -99,7 +99,7 @@ class Driver:
                 return OK
             if outcome.status == "cancelled":
                 self._tell_cancelled(run, board)
-                return self.interrupts.code if self.interrupts is not None else 130
+                return self._cancelled_code()
             if outcome.error is not None:
                 raise outcome.error
             await self._tell_failure(engine, run)
@@ -124,6 +124,14 @@ class Driver:
         self._announce("killing what still runs")
         kill_children()
         self._cancel(0.0)
+
+    def _cancelled_code(self) -> int:
+        if self.interrupts is None:
+            return CANCELLED
+        if self.interrupts.killing:
+            # The end is recorded; threads that still run would keep the engine from closing.
+            self.interrupts.leave()
+        return self.interrupts.code
 
     def _cancel(self, grace: float) -> None:
         run = self._run

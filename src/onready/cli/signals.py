@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 from onready.cli.exits import CANCELLED, TERMINATED
 
@@ -74,17 +74,28 @@ class Interrupts:
             self._loop.call_soon_threadsafe(self._first)
         elif self._count == 2:
             self._loop.call_soon_threadsafe(self._second)
-            self._timer = threading.Timer(HARD_EXIT, self._leave)
+            self._timer = threading.Timer(HARD_EXIT, self._give_up)
             self._timer.daemon = True
             self._timer.start()
         else:
-            self._leave()
+            self._give_up()
 
-    def _leave(self) -> None:
+    @property
+    def killing(self) -> bool:
+        """Whether a second signal came."""
+        return self._count > 1
+
+    def leave(self) -> NoReturn:
+        """End this process and all below it, now."""
         kill_children()
+        sys.stdout.flush()
+        os._exit(self._code)
+
+    def _give_up(self) -> NoReturn:
         if sys.stderr.isatty():
             os.write(2, b"\x1b[?25h")  # the live picture hides the cursor
         os.write(2, b"\nonready: killed; the run did not end in order\n")
+        kill_children()
         os._exit(self._code)
 
 
