@@ -164,7 +164,7 @@ class Admission:
         for row in lane.backlog:
             if row.state is READY:
                 failure = Failure("unschedulable", message)
-                self._dispatcher.outcomes.failed(row, row.attempt, failure)
+                self._dispatcher.outcomes.failed(row, 0, failure)
         lane.backlog.clear()
 
     def launch_planned(self) -> None:

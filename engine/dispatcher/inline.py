@@ -80,7 +80,9 @@ class InlinePool:
     def cancel(self, rows: set[int], cause: str) -> None:
         """Stop the workers that run these rows (by `id`)."""
         for worker in tuple(self.workers):
-            if worker.row is not None and id(worker.row) in rows and worker.handle is not None:
+            if worker.row is None or worker.cause or worker.handle is None:
+                continue  # the scheduler may ask twice; a node that is ending is left to it
+            if id(worker.row) in rows:
                 worker.cause = cause
                 worker.handle.cancel()
 

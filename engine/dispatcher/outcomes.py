@@ -51,7 +51,7 @@ class Outcomes:
             failure = msgspec.structs.replace(failure, node=str(row.key), attempt=number)
         now = dispatcher.now()
         inbox = dispatcher.inbox
-        delay = self._delay(row, failure)
+        delay = self._delay(row, number, failure)
         if delay is None:
             kind = NodeLost if lost else NodeFailed
             inbox.append((row, kind(0, now, row.key, number, failure)))
@@ -60,8 +60,11 @@ class Outcomes:
             due = partial(self._due, row, number)
             self._timers[id(row)] = dispatcher.loop.later(delay, due)
 
-    def _delay(self, row: Row, failure: Failure) -> float | None:
+    def _delay(self, row: Row, number: int, failure: Failure) -> float | None:
         scope = row.scope
+        if not number:
+            # No attempt was made: the map's items, or what it asks for, cannot be had.
+            return None
         if scope.doomed or scope.cancelling or row.state is CANCELLING or row.node.task is None:
             return None
         dispatcher = self._dispatcher

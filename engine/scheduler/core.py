@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from onready.engine.errors import INFRASTRUCTURE, InternalError
+from onready.engine.errors import InternalError
 from onready.engine.events import (
     AttemptPlanned,
     NodeCancelled,
@@ -43,6 +43,7 @@ from onready.engine.scheduler.commands import (
     Start,
     Submitted,
 )
+from onready.engine.scheduler.retry import is_infrastructure
 from onready.engine.scheduler.state import (
     BACKING_OFF,
     CANCELLED,
@@ -69,6 +70,8 @@ BUDGET: Final = 1000
 
 _SUCCESS = NEXT[What.SUCCEEDED]
 _STARTED = NEXT[What.STARTED]
+_LIVE = frozenset({RUNNING, CANCELLING})
+_BEGINNINGS = frozenset({What.PLANNED, What.STARTED})
 
 
 class Scheduler:
@@ -83,6 +86,7 @@ class Scheduler:
         self.on_error: OnError = on_error
         self.late = 0
         self.ended = False
+        self._stopping = False
         self.root = Scope(None, None, plan.root, len(plan.root.nodes), len(plan.root.nodes))
         self._commands: list[Command] = []
         self._starts: list[Row] = []
@@ -134,10 +138,16 @@ class Scheduler:
                 handler(row, event)
         self._drain()
         commands = self._commands
+        starts = self._starts
         self._commands = []
-        if self._starts:
-            commands.append(Start(self._starts))
+        if starts:
             self._starts = []
+        if self._stopping:
+            # What became ready before the end of its scope was known is taken back.
+            commands = [item for item in commands if type(item) is not Open or _wanted(item.row)]
+            starts = [row for row in starts if _wanted(row)]
+        if starts:
+            commands.append(Start(starts))
         return commands
 
     def find(self, key: NodeKey) -> Row | None:
@@ -183,66 +193,72 @@ class Scheduler:
             raise _illegal(row, what)
         row.state = after
 
-    def _is_late(self, row: Row, attempt: int) -> bool:
-        if row.state in TERMINAL or row.attempt != attempt:
-            self.late += 1
-            return True
-        return False
+    def _attempt_ends(self, row: Row, attempt: int, what: What) -> bool:
+        """Move a row as its live attempt ended; False where that is old news."""
+        after = NEXT[what].get(row.state)
+        # Attempt 0: the row failed before an attempt was made of it.
+        live = attempt == row.attempt if row.state is not READY else not attempt
+        if after is None or not live or row.body is not None:
+            self._out_of_turn(row, attempt, what)
+            return False
+        row.state = after
+        return True
+
+    def _out_of_turn(self, row: Row, attempt: int, what: What) -> None:
+        """Old news is counted and dropped; what is none cannot happen."""
+        state = row.state
+        if state not in TERMINAL and row.body is None:
+            over = state is READY or state is BACKING_OFF or what in _BEGINNINGS
+            if not 0 < attempt < row.attempt + over:
+                raise _illegal(row, what)
+        self.late += 1
 
     def _on_started(self, row: Row, event: Input) -> None:
         assert type(event) is NodeStarted
         state = row.state
         if state is READY and event.attempt == row.attempt + 1:
             row.attempt = event.attempt
-        elif row.attempt != event.attempt or state not in _STARTED:
-            # A repeated start, or one of an attempt that has ended.
-            self.late += 1
+        elif row.attempt != event.attempt or state is READY or state not in _STARTED:
+            self._out_of_turn(row, event.attempt, What.STARTED)
             return
         row.state = _STARTED[state]
 
     def _on_planned(self, row: Row, event: Input) -> None:
         assert isinstance(event, (AttemptPlanned, Submitted))
         if row.state is not READY or event.attempt != row.attempt + 1:
-            self.late += 1
+            self._out_of_turn(row, event.attempt, What.PLANNED)
             return
         row.attempt = event.attempt
         row.state = PLANNED
 
     def _on_succeeded(self, row: Row, event: Input) -> None:
         assert type(event) is NodeSucceeded
-        state = row.state
-        if row.attempt != event.attempt or state in TERMINAL:
-            self.late += 1
+        if row.attempt != event.attempt or row.state not in _SUCCESS:
+            self._out_of_turn(row, event.attempt, What.SUCCEEDED)
             return
-        if state not in _SUCCESS:
-            raise _illegal(row, What.SUCCEEDED)
         row.state = SUCCEEDED
         row.value = event.value
         self._feed(row)
 
     def _on_failed(self, row: Row, event: Input) -> None:
         assert type(event) is NodeFailed
-        if self._is_late(row, event.attempt):
-            return
-        self._move(row, What.FAILED)
-        row.failure = event.failure
-        self._bad_end(row)
+        if self._attempt_ends(row, event.attempt, What.FAILED):
+            row.failure = event.failure
+            self._bad_end(row)
 
     def _on_lost(self, row: Row, event: Input) -> None:
         assert type(event) is NodeLost
-        if self._is_late(row, event.attempt):
-            return
-        self._move(row, What.LOST)
-        row.failure = event.failure
-        self._bad_end(row)
+        if self._attempt_ends(row, event.attempt, What.LOST):
+            row.failure = event.failure
+            self._bad_end(row)
 
     def _on_retrying(self, row: Row, event: Input) -> None:
         assert type(event) is NodeRetrying
-        if self._is_late(row, event.attempt) or row.state is BACKING_OFF:
+        if not self._attempt_ends(row, event.attempt, What.RETRYING):
             return
-        self._move(row, What.RETRYING)
         row.failure = event.failure
-        if event.failure.kind in INFRASTRUCTURE:
+        task = row.node.task
+        if task is not None and is_infrastructure(self.plan.tasks[task].retry, event.failure):
             row.infrastructure_retries += 1
         else:
             row.retries += 1
@@ -252,17 +268,15 @@ class Scheduler:
     def _on_due(self, row: Row, event: Input) -> None:
         assert type(event) is RetryDue
         if row.state is not BACKING_OFF or row.attempt != event.attempt:
-            self.late += 1
+            self._out_of_turn(row, event.attempt, What.DUE)
             return
         row.state = READY
         self._starts.append(row)
 
     def _on_cancelled(self, row: Row, event: Input) -> None:
         assert type(event) is NodeCancelled
-        if self._is_late(row, event.attempt):
-            return
-        self._move(row, What.CANCELLED)
-        self._ended_cancelled(row)
+        if self._attempt_ends(row, event.attempt, What.CANCELLED):
+            self._ended_cancelled(row)
 
     # --- joins --------------------------------------------------------------------------------
 
@@ -293,18 +307,18 @@ class Scheduler:
 
     def _on_opened(self, row: Row, event: Input) -> None:
         assert type(event) is ScopeOpened
+        body = row.node.body
         if row.state is not READY:
-            self.late += 1
+            self._out_of_turn(row, 0, What.OPENED)
             return
-        self._move(row, What.OPENED)
         if row.kind == "map":
             count = event.count or 0
             scope = Scope(row.key, row, None, count, count)
-        else:
-            body = row.node.body
-            if body is None:
-                raise _illegal(row, What.OPENED)
+        elif body is not None:
             scope = Scope(row.key, row, body, len(body.nodes), len(body.nodes))
+        else:
+            raise _illegal(row, What.OPENED)
+        row.state = RUNNING
         # What the dispatcher found out about the body travels with the row until here.
         scope.values, row.value = row.value, None
         row.body = scope
@@ -345,7 +359,7 @@ class Scheduler:
             rows.append(row)
         for position in range(begin, end):
             row = rows[position]
-            if scope.left < scope.total and row.pending:
+            if scope.left < scope.total and row.pending and row.state is WAITING:
                 # Some rows ended before this one was opened: their count-down missed it.
                 self._catch_up(row)
             if not row.pending and row.state is WAITING:
@@ -411,6 +425,7 @@ class Scheduler:
             top = scope
             scope = scope.owner.scope if scope.owner is not None else None
         if top is not None:
+            self._stopping = True
             self._sweeping.append((top, 0))
 
     def _skip_dependents(self, row: Row) -> None:
@@ -447,6 +462,7 @@ class Scheduler:
     def _cancel_run(self) -> None:
         if not self.root.cancelling and not self.ended:
             self.root.cancelling = True
+            self._stopping = True
             self._sweeping.append((self.root, 0))
 
     def _ended_cancelled(self, row: Row) -> None:
@@ -467,8 +483,12 @@ class Scheduler:
             self._sweep_row(scope, scope.rows[position])
         if end == len(scope.rows) and end < scope.total:
             # Rows that were never opened never will be.
-            scope.left -= scope.total - end
-            scope.cancelled += scope.cancelling
+            scope.unopened = scope.total - end
+            scope.left -= scope.unopened
+            if scope.cancelling:
+                scope.cancelled += scope.unopened
+            else:
+                scope.skipped += scope.unopened
             scope.total = end
             if not scope.left and not scope.closed:
                 self._closing.append(scope)
@@ -477,13 +497,15 @@ class Scheduler:
     def _sweep_row(self, scope: Scope, row: Row) -> None:
         state = row.state
         if state is WAITING or state is READY or state is BACKING_OFF:
-            if scope.cancelling or state is BACKING_OFF:
+            # One that has had an attempt cannot be said to have been skipped.
+            if scope.cancelling or row.attempt:
                 self._move(row, What.DROP)
                 self._commands.append(Drop(row, "cancelled" if scope.cancelling else "stopped"))
                 self._count_dropped(row)
             else:
                 self._skip_one(row, _reason(row))
-        elif state is PLANNED or (state is RUNNING and row.kind == "task" and scope.cancelling):
+        elif state is PLANNED or (scope.cancelling and state in _LIVE and row.kind == "task"):
+            # Also where it was asked before: then it was planned, and may have begun meanwhile.
             row.state = CANCELLING
             self._commands.append(Cancel(row))
         elif row.body is not None and not row.body.closed:
@@ -544,6 +566,11 @@ def _reason(row: Row) -> str:
             if position < len(scope.rows) and scope.rows[position].state in _BAD:
                 return f"needs {scope.rows[position].key}"
     return f"stopped: {scope.culprit} failed"
+
+
+def _wanted(row: Row) -> bool:
+    scope = row.scope
+    return row.state is READY and not (scope.doomed or scope.cancelling)
 
 
 _BAD: frozenset[State] = frozenset({FAILED, LOST, CANCELLED, SKIPPED})

@@ -18,7 +18,7 @@ NEVER: Final = frozenset({"config", "cancelled"})
 
 def retry_delay(row: Row, policy: RetryPolicy, failure: Failure) -> float | None:
     """Seconds to wait before the next attempt of `row` (before jitter), or None: no retry."""
-    if failure.kind in INFRASTRUCTURE and not _listed(policy, failure):
+    if is_infrastructure(policy, failure):
         if failure.kind == "lost" or row.infrastructure_retries >= INFRASTRUCTURE_RETRIES:
             # `lost` is retried only if the user says so: it may have run.
             return None
@@ -30,11 +30,22 @@ def retry_delay(row: Row, policy: RetryPolicy, failure: Failure) -> float | None
     return _delay(policy, row.retries)
 
 
+def is_infrastructure(policy: RetryPolicy, failure: Failure) -> bool:
+    """Whether a retry after `failure` is taken from the budget that is not the user's.
+
+    What the user's policy names is the user's: else its limit would never be reached.
+    """
+    return failure.kind in INFRASTRUCTURE and not _listed(policy, failure)
+
+
 def _listed(policy: RetryPolicy, failure: Failure) -> bool:
     return failure.kind in policy.kinds or any(name in policy.types for name in failure.bases)
 
 
 def _delay(policy: RetryPolicy, done: int) -> float:
+    if not policy.backoff:
+        # Before the power of it overflows.
+        return 0.0
     try:
         return min(policy.max_delay, policy.backoff * policy.factor**done)
     except OverflowError:

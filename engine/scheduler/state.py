@@ -18,6 +18,9 @@ from onready.engine.plan.model import Fragment, PlanNode
 class State(enum.Enum):
     """Where a row is. The ways between are in `transitions.py`."""
 
+    # Members are singletons: identity is faster than Enum's own, which is a call into Python.
+    __hash__ = object.__hash__
+
     WAITING = "waiting"
     READY = "ready"
     PLANNED = "planned"
@@ -77,6 +80,8 @@ class Scope(msgspec.Struct, eq=False):
     The rows are the nodes of `fragment`, or the items of a map (`fragment` None). `total` is how
     many there will be, `left` how many have not ended, opened or not. `doomed`: a node in it
     failed for good and nothing new starts. `cancelling`: likewise, and what runs is cancelled.
+    `unopened` rows were never made for that reason: `total` is without them, and they are counted
+    in `cancelled` or `skipped`.
     """
 
     key: NodeKey | None
@@ -91,5 +96,6 @@ class Scope(msgspec.Struct, eq=False):
     failed: int = 0
     cancelled: int = 0
     skipped: int = 0
+    unopened: int = 0
     culprit: NodeKey | None = None
     values: object = None
