@@ -171,7 +171,7 @@ def draw(predicted: Labels, labels: Labels, node: NodeContext = Provided(NodeCon
 @graph
 def digits(
     hidden: list[int] = [32, 64, 128, 256],
-    alphas: list[float] = [1e-4, 1e-2, 0.1, 1.0],
+    alphas: list[float] = [1e-4, 1e-2, 1.0],
     folds: int = 5,
     held_out: float = 0.25,
 ) -> Selection:

@@ -134,9 +134,11 @@ def _in_module(module: ModuleType, shown: str, address: str, name: str) -> Targe
         found = load_raw(f"{address}:{name}")
         return Target(f"{address}:{name}", _runnable(found, f"{shown}:{name}"))
     graphs = graphs_in(module)
-    if len(graphs) == 1:
-        (only,) = graphs
-        return Target(f"{address}:{only}", graphs[only])
+    # Of several, the one that is named as its file is: the others are its parts.
+    own = Path(address).stem if address.endswith(".py") else address.rpartition(".")[2]
+    main = next(iter(graphs)) if len(graphs) == 1 else own
+    if main in graphs:
+        return Target(f"{address}:{main}", graphs[main])
     if graphs:
         lines = "\n".join(f"  {shown}:{graph}" for graph in graphs)
         message = f"{shown} has {len(graphs)} graphs; name one:\n{lines}"
