@@ -64,7 +64,7 @@ def _blame(events: Sequence[AnyEvent], error: Exception) -> Exception:
                 f"{where}: {own}; give the value a type that a codec handles, register a codec "
                 "(entry point onready.codecs), or set codec='pickle' on the task"
             )
-    return error
+    return error  # pragma: no cover - each event alone can be encoded, and all together not
 
 
 def _newer(version: object) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Generator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, cast
 
 import sniffio
@@ -45,13 +46,9 @@ class _Asyncio:
         self.ticket = self._loop.create_future
 
     def deliver(self, answers: Sequence[tuple[object, Answer]]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(
-                _settle, cast("Sequence[tuple[asyncio.Future[object], Answer]]", answers)
-            )
-        except RuntimeError:
-            if not self._loop.is_closed():
-                raise
+        settled = cast("Sequence[tuple[asyncio.Future[object], Answer]]", answers)
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(_settle, settled)
 
 
 def _settle(answers: Sequence[tuple[asyncio.Future[object], Answer]]) -> None:
@@ -91,10 +88,8 @@ class _Trio:
         return _Ticket(self._event())
 
     def deliver(self, answers: Sequence[tuple[object, Answer]]) -> None:
-        try:
+        with suppress(self._gone):
             self._token.run_sync_soon(_ring, cast("Sequence[tuple[_Ticket, Answer]]", answers))
-        except self._gone:
-            return
 
 
 def _ring(answers: Sequence[tuple[_Ticket, Answer]]) -> None:

@@ -202,6 +202,8 @@ async def test_a_fault_of_our_own_reaches_whoever_waits(path: Path) -> None:
         with pytest.raises(InternalError, match="ZeroDivisionError"):
             await log._writing().ask(Broken())
         await log.append("r1", 1, [started()])
+        with pytest.raises(InternalError, match="ZeroDivisionError"):
+            await log._reading().ask(Broken())
         assert await read_all(log, "r1") == [started()]
 
 

@@ -207,6 +207,8 @@ def _with(name: str, value: object) -> Callable[[dict[str, object]], object]:
         _with("run", 5),
         _with("failure", "boom"),
         _with("failure", {"kind": "error"}),
+        _with("failure", {"kind": "error", "message": "m", "frames": 5}),
+        _with("failure", {"kind": "error", "message": "m", "frames": [5]}),
         _with("failure", {"kind": "boom", "message": "m"}),
         _with("failure", {"kind": "error", "message": "m", "frames": [{"file": "f"}]}),
     ],
@@ -237,6 +239,11 @@ def test_json_that_is_no_value_is_refused(value: object) -> None:
     data["value"] = value
     with pytest.raises(ValueError, match=r"."):
         from_json(data)
+
+
+def test_json_of_inputs_that_are_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"."):
+        from_json(to_json("r1", started()) | {"inputs": 5})
 
 
 json_values = st.recursive(
