@@ -18,6 +18,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +59,7 @@ class Folders:
         self.parent = parent
         self._pump = pump
         self._free: deque[Folder] = deque()
+        self._owned = False
 
     async def take(self) -> Folder:
         """An empty folder (0700); OSError where there can be none."""
@@ -68,20 +70,28 @@ class Folders:
         return folder
 
     def _make(self) -> list[Folder]:
+        self._owned = self._owned or not self.parent.exists()
         return [_new(self.parent) for _ in range(_BATCH)]
+
+    def _remove(self, folder: Folder) -> None:
+        os.close(folder.descriptor)
+        shutil.rmtree(folder.path, ignore_errors=True)
+        if self._owned:
+            with suppress(OSError):
+                self.parent.rmdir()  # this was the last one
 
     def give_back(self, folder: Folder) -> None:
         """The program has ended and its files are of no more use."""
         if folder.is_untouched():
             self._free.append(folder)
         else:
-            self._pump.do(lambda: _remove(folder))
+            self._pump.do(partial(self._remove, folder))
 
     def close(self) -> None:
         """Remove what is kept, soon."""
         free, self._free = self._free, deque()
         for folder in free:
-            self._pump.do(lambda folder=folder: _remove(folder))  # type: ignore[misc] # its own
+            self._pump.do(partial(self._remove, folder))
 
 
 def _new(parent: Path) -> Folder:
@@ -90,13 +100,3 @@ def _new(parent: Path) -> Folder:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     changed = os.fstat(descriptor).st_mtime_ns
     return Folder(str(path), descriptor, time.monotonic(), changed)
-
-
-def _remove(folder: Folder) -> None:
-    os.close(folder.descriptor)
-    shutil.rmtree(folder.path, ignore_errors=True)
-    with suppress(OSError):
-        Path(folder.path).parent.rmdir()  # the last one of a run
-
-
-__all__ = ["Folder", "Folders"]

@@ -44,8 +44,9 @@ class Memory:
 class Host:
     """The means to run children on this machine. Make it with `open_host`."""
 
-    def __init__(self, pump: Pump, memory: Memory) -> None:
+    def __init__(self, pump: Pump, memory: Memory, folder: str) -> None:
         self.pump = pump
+        self._folder = folder
         self._memory = memory
         self.environment = Environment()
         self._programs: dict[tuple[str, str | None], str] = {}
@@ -60,6 +61,10 @@ class Host:
                 _, oldest = self._folders.popitem(last=False)
                 oldest.close()
         return found
+
+    def module_path(self) -> list[str]:
+        """Where the driver finds modules, for a worker to find the same."""
+        return [entry or self._folder for entry in sys.path]
 
     async def memory_ran_out(self) -> bool:
         """Whether the kernel has killed for want of memory since this was last asked."""
@@ -95,7 +100,8 @@ class Host:
 
 async def open_host() -> Host:
     """Look at the machine; BackendError where children cannot be run as we need them."""
-    return Host(Pump(), await anyio.to_thread.run_sync(_look))
+    memory, folder = await anyio.to_thread.run_sync(_look)
+    return Host(Pump(), memory, folder)
 
 
 def _which(name: str, path: str | None) -> str | None:
@@ -103,7 +109,7 @@ def _which(name: str, path: str | None) -> str | None:
     return None if found is None else str(Path(found).absolute())
 
 
-def _look() -> Memory:
+def _look() -> tuple[Memory, str]:
     if not sys.platform.startswith("linux") or not is_supported():
         message = (
             "child processes need Linux 5.4 with glibc 2.29 or musl 1.1.24, or newer; "
@@ -111,4 +117,4 @@ def _look() -> Memory:
         )
         raise BackendError(message)
     sessions.driver()
-    return Memory()
+    return Memory(), str(Path.cwd())

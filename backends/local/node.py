@@ -78,7 +78,7 @@ async def _run(
     await host.pump.ask(partial(_write, path, envelope))
     more = {
         FOLDER_VARIABLE: str(attempt.folder / "scratch"),
-        PATH_VARIABLE: os.pathsep.join(filter(None, sys.path)),
+        PATH_VARIABLE: os.pathsep.join(host.module_path()),
         PROGRESS_VARIABLE: str(_PROGRESS_DESCRIPTOR),
     }
     launch = Launch(

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
+import anyio
+
 from onready.engine.errors import NoCodec, StoreError
 from onready.engine.registry import CATALOGS, create
 from onready.engine.spi import Attempt, Catalog
@@ -28,7 +30,9 @@ async def reachable(
         access = attempt.catalog.access("host")
     except StoreError:
         address = f"file:{attempt.folder / 'catalog'}"
-        async with create(CATALOGS, address).open() as relay:
+        # In a thread: the registry reads the installed packages' files.
+        config = await anyio.to_thread.run_sync(lambda: create(CATALOGS, address))
+        async with config.open() as relay:
             for stored in inputs.values():
                 await copy_blobs(stored, attempt.catalog, relay)
             yield relay, address, inputs
@@ -47,7 +51,12 @@ def durable(name: str, stored: Stored) -> Durable:
 async def copy_blobs(stored: Stored, source: Catalog, target: Catalog) -> None:
     """Copy each blob that a stored value refers to."""
     if isinstance(stored, Encoded) and stored.digest is not None:
-        await target.put(await source.get(stored.digest))
+        try:
+            content = await source.get(stored.digest)
+        except KeyError as error:
+            message = f"the catalog has no blob {stored.digest}"
+            raise StoreError(message) from error
+        await target.put(content)
     elif isinstance(stored, Compound):
         for item in stored.items:
             await copy_blobs(item, source, target)

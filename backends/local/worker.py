@@ -63,7 +63,7 @@ class Worker:
             theirs.close()
         ours.setblocking(False)
         self._channel = ours
-        self._greeting = frame(Hello(list(filter(None, sys.path))))
+        self._greeting = frame(Hello(host.module_path()))
 
     def _output(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
         report = self._report

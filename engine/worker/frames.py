@@ -8,8 +8,8 @@ Rule of this room: data and its bytes; no sockets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final, TypeVar
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -18,8 +18,6 @@ from onready.engine.values.stored import Durable
 
 _LENGTH: Final = 4
 _FRAME_LIMIT: Final = (1 << 32) - 1
-
-T = TypeVar("T")
 
 
 class Hello(msgspec.Struct, array_like=True, tag="hello"):
@@ -80,18 +78,20 @@ class FrameReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> list[bytes]:
         """The frames that are whole now."""
         buffer = self._buffer
         if not buffer and len(data) == _LENGTH + int.from_bytes(data[:_LENGTH], "big"):
-            yield data[_LENGTH:]  # the common case: one read, one frame
-            return
+            return [data[_LENGTH:]]  # the common case: one read, one frame
         buffer += data
+        frames: list[bytes] = []
         start = 0
         while len(buffer) - start >= _LENGTH:
             end = start + _LENGTH + int.from_bytes(buffer[start : start + _LENGTH], "big")
             if len(buffer) < end:
                 break
-            yield bytes(memoryview(buffer)[start + _LENGTH : end])
+            with memoryview(buffer) as view:
+                frames.append(bytes(view[start + _LENGTH : end]))
             start = end
         del buffer[:start]
+        return frames

@@ -13,7 +13,6 @@ from onready.engine.spi import Backend, Catalog
 from onready.engine.testing.backend_suite import BackendSuite
 from onready.storage.directory import DirectoryConfig
 
-
 # The suite is part of onready and looks at files and processes by itself, in the loop. That the
 # backends do not block it is held by the other files of this folder.
 pytestmark = pytest.mark.may_block("the suite's own looks at files")
