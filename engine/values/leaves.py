@@ -43,8 +43,10 @@ def _zone(zone: tzinfo | None, moment: datetime | time) -> object:
     if isinstance(zone, ZoneInfo) and zone.key:
         return zone.key
     offset = moment.utcoffset()
-    if zone is None or offset is None:
+    if zone is None:
         return None
+    if offset is None:
+        raise no_codec(type(zone), "a time zone without an offset or a key")
     name = zone.tzname(None) if type(zone) is timezone else None
     plain = timezone(offset).tzname(None)
     return [offset.days, offset.seconds, offset.microseconds, None if name == plain else name]
@@ -72,12 +74,6 @@ def _read_datetime(content: Any) -> datetime:
 
 
 def _time(value: time) -> object:
-    if (
-        value.tzinfo is not None
-        and value.utcoffset() is None
-        and not isinstance(value.tzinfo, ZoneInfo)
-    ):
-        raise no_codec(time, "its time zone has no fixed offset")
     return [value.replace(tzinfo=None).isoformat(), _zone(value.tzinfo, value), value.fold]
 
 

@@ -5,7 +5,11 @@ Rule of this room: no copies that are not needed, no interpretation.
 
 from __future__ import annotations
 
+from typing import Final
+
 from onready.engine.values.misfit import no_codec
+
+BYTES: Final = frozenset({bytes, bytearray, memoryview})
 
 
 class BytesCodec:
@@ -15,7 +19,7 @@ class BytesCodec:
 
     def handles(self, kind: type, /) -> bool:
         """The exact classes only."""
-        return kind in {bytes, bytearray, memoryview}
+        return kind in BYTES
 
     def encode(self, value: object, /) -> tuple[bytes, str]:
         """The content, and the class where it is not bytes."""

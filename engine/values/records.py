@@ -80,8 +80,8 @@ def build_data(kind: type, state: Mapping[str, object]) -> object:
     result: object = object.__new__(kind)
     attributes = dict(state)
     for field in dataclasses.fields(kind):
-        if field.name not in attributes:
-            attributes[field.name] = _default(kind, field)
+        if field.name not in attributes and _has_default(kind, field):
+            attributes[field.name] = _default(field)
     for name, item in attributes.items():
         try:
             object.__setattr__(result, name, item)
@@ -91,13 +91,19 @@ def build_data(kind: type, state: Mapping[str, object]) -> object:
     return result
 
 
-def _default(kind: type, field: dataclasses.Field[object]) -> object:
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    message = f"the stored {type_name(kind)} has no field {field.name!r}"
-    raise Misfit(message)
+def _has_default(kind: type, field: dataclasses.Field[object]) -> bool:
+    missing = dataclasses.MISSING
+    if field.default is not missing or field.default_factory is not missing:
+        return True
+    if field.init:
+        message = f"the stored {type_name(kind)} has no field {field.name!r}"
+        raise Misfit(message)
+    return False  # its class had not set it when it was stored
+
+
+def _default(field: dataclasses.Field[object]) -> object:
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
 
 
 class ModelState(NamedTuple):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -57,7 +58,9 @@ def _generic_reference(
     return f"{reference_of(origin, known)}[{inner}]"
 
 
+@cache
 def _place(module: str) -> str:
+    """What stands for a module in references: a file's path where its name means nothing."""
     if module != "__main__" and not module.startswith(FILE_PREFIX):
         return module
     found = sys.modules.get(module)
@@ -94,11 +97,7 @@ def class_of(reference: str, known: Collection[type]) -> type:
 
 
 def _find(place: str, qualname: str) -> object:
-    module = place
-    if place.endswith(".py"):
-        main = getattr(sys.modules.get("__main__"), "__file__", None)
-        if isinstance(main, str) and str(Path(main).resolve()) == place:
-            module = "__main__"
+    module = "__main__" if place == _place("__main__") else place
     if module in sys.modules:
         return _attribute(module, qualname)
     try:

@@ -145,8 +145,7 @@ def _tagged(
     if name in READERS:
         value = READERS[name](content)
         return shown(value) if isinstance(value, int | float | str) else str(value)
-    first = content[0] if isinstance(content, list) and content else content
-    return f"<{name} {shown(first, 40)}>"
+    return f"<{name}>"
 
 
 def _base64_size(text: str) -> int:

@@ -19,6 +19,7 @@ from onready.engine.values.annotations import (
 )
 from onready.engine.values.codec import Codec, leaf_codec, named_codec
 from onready.engine.values.misfit import Misfit, type_name
+from onready.engine.values.raw import BYTES
 from onready.engine.values.reading import loads
 from onready.engine.values.scalars import is_scalar
 from onready.engine.values.stored import Compound, Encoded, Live, Stored
@@ -27,7 +28,6 @@ from onready.engine.values.writing import dumps, encode_leaf, has_json_form
 
 _ENDLESS: Final = "$: the value is nested too deeply, or refers to itself"
 _HELD: Final = frozenset({Encoded, Compound, Live})
-_BYTES: Final = frozenset({bytes, bytearray, memoryview})
 _CACHED: Final = 4096
 
 
@@ -108,7 +108,7 @@ class ValueType:
         if is_scalar(value):
             return value
         kind = type(value)
-        codec = named_codec("bytes") if kind in _BYTES else None
+        codec = named_codec("bytes") if kind in BYTES else None
         if codec is None and not has_json_form(kind):
             codec = leaf_codec(kind)
         if codec is not None:

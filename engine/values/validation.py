@@ -54,7 +54,6 @@ class Validator:
 
     def __init__(self, annotation: object) -> None:
         from pydantic import ConfigDict, TypeAdapter
-        from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
         self.annotation = annotation
         # In a list, since pydantic takes no configuration for a bare dataclass or TypedDict.
@@ -63,7 +62,7 @@ class Validator:
             wrapped: Any = list[modernise(annotation) if NEEDED else annotation]  # type: ignore[misc] # known at run time only
             adapter: TypeAdapter[list[object]] = TypeAdapter(wrapped, config=config)
             self._adapter = adapter if adapter.pydantic_complete else None
-        except (PydanticUserError, PydanticUndefinedAnnotation, NameError, TypeError):
+        except Exception:  # noqa: BLE001 - annotations are the user's: anything may go wrong
             self._adapter = None
 
     def fit(self, value: object) -> object:
@@ -192,24 +191,25 @@ def _walk(
         if missing and position == len(loc) - 1:
             trail.append(step)
             break
-        found, value_at = _step(value, step)
-        if found:
-            trail.append(step)
-            value = value_at
+        found = _step(value, step)
+        if found is not None:
+            trail.append(found[0])
+            value = found[1]
     return trail, value
 
 
-def _step(value: object, step: int | str) -> tuple[bool, object]:
+def _step(value: object, step: int | str) -> tuple[object, object] | None:
+    """The key that `step` stands for and what is there, or None where there is no such place."""
     if isinstance(value, Mapping):
-        if step in value:
-            return True, value[step]
-        same = [key for key in value if str(key) == str(step)]
-        return (True, value[same[0]]) if same else (False, None)
+        # A key of another class is named by its text.
+        texts = [key for key in value if str(step) in {str(key), repr(key)}]
+        keys = [step] if step in value else texts
+        return (keys[0], value[keys[0]]) if keys else None
     if isinstance(step, int):
         if isinstance(value, Sequence) and not isinstance(value, str) and step < len(value):
-            return True, value[step]
-        return False, None
+            return step, value[step]
+        return None
     fields = getattr(value, "_fields", None) if isinstance(value, tuple) else None
     if fields is None and isinstance(value, str | int | float | list | tuple | set | None):
-        return False, None
-    return (True, getattr(value, step)) if hasattr(value, step) else (False, None)
+        return None
+    return (step, getattr(value, step)) if hasattr(value, step) else None

@@ -233,7 +233,7 @@ class Writer:
             return self._tag("data", [position, self._fields(data_state(value), kind)])
         state = model_state(value)
         content = [
-            self._fields(state.fields, kind),
+            self._fields(state.fields),  # pydantic's own validators have seen them
             state.given,
             None if state.extra is None else self._fields(state.extra),
             None if state.private is None else self._fields(state.private),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -41,7 +42,7 @@ def run(folder: Path, entries: str, script: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        env={"PYTHONPATH": str(folder), "PATH": ""},
+        env={**os.environ, "PYTHONPATH": str(folder)},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -55,9 +56,13 @@ def test_a_registered_codec_handles_its_class(tmp_path: Path, entry: str) -> Non
         any_value.encode([1, {"a": (1,)}])
         assert "matrixlib" not in sys.modules, "asked only when nothing built in fits"
         from matrixlib import Matrix
+        from onready.engine.values.codec import load_plugins
+        load_plugins()
         stored = any_value.encode(Matrix([1, 2]))
         print(stored.codec, stored.meta, stored.data, summarise(stored, 60))
         assert any_value.decode(stored) == Matrix([1, 2])
+        try: any_value.encode([sys])
+        except NoCodec as error: print(str(error)[:50])
         nested = {"a": [Matrix([3])], "big": Matrix(list(range(20000)))}
         assert any_value.decode(any_value.encode(nested)) == nested
         typed = ValueType.of(list[Matrix])
@@ -71,6 +76,7 @@ def test_a_registered_codec_handles_its_class(tmp_path: Path, entry: str) -> Non
     """
     assert run(tmp_path, entry, script).splitlines() == [
         "matrix v1 b'1,2' <matrix 3 B>",
+        "$[0]: no codec gives module a durable form. Cures:",
         "$[0]: expected Matrix, got int 3",
         "$: no codec gives matrixlib.Matrix a durable form (the codec 'matrix' says: ValueError: no",
     ]

@@ -95,6 +95,11 @@ def test_compounds_are_taken_apart_without_their_blobs() -> None:
         assert text in str(caught.value)
 
 
+def test_a_dict_has_keys_and_no_attributes() -> None:
+    with pytest.raises(ValueMismatch, match=r"^\$\.rest: dict has no attribute 'rest'"):
+        project(combine("dict", [1], ["rest"]), [Step("rest", attribute=True)])
+
+
 def test_the_error_names_the_whole_path() -> None:
     with pytest.raises(ValueMismatch, match=r"^\$\.scores\.a\[9\]: list has 2 items") as caught:
         project(ANY.encode(RESULT), [Step("scores", attribute=True), Step("a"), Step(9)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ ANY = ValueType.any()
         (2**70, str(2**70)),
         (float("inf"), "inf"),
         ([float("inf")], "[inf]"),
+        (defaultdict(list), "<defaultdict>"),
         (["\ud800"], r"['\ud800']"),
         (File("/data/train.csv"), "<File train.csv>"),
         (Path("/data/folder"), "<Path folder>"),
