@@ -61,12 +61,10 @@ class Folder:
         try:
             descriptor = os.open(name, _FOLDER, dir_fd=self._fd)
         except OSError as error:
-            if error.errno not in _LINKS:
-                raise
-            if self.size(name) is not None:  # a record, where the way needs a folder
-                raise NotADirectoryError(error.errno, error.strerror, name) from None
-            message = f"{name!r} in the catalog is not a folder"
-            raise StoreError(message) from error
+            if error.errno in _LINKS and self.size(name) is not None:
+                # A record, where the way needs a folder. (For a link `size` has refused it.)
+                raise NotADirectoryError(errno.ENOTDIR, "not a folder", name) from None
+            raise
         try:
             yield Folder(descriptor)
         finally:
