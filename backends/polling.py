@@ -19,7 +19,6 @@ from functools import partial
 from typing import Final, Literal, TypeVar
 
 import anyio
-import msgspec
 
 from onready.engine.errors import BackendError, Failure, FailureKind
 from onready.engine.spi import (
@@ -34,7 +33,7 @@ from onready.engine.spi import (
     result_name,
 )
 from onready.engine.values.stored import Durable, Live, Stored
-from onready.engine.worker.record import decode_record
+from onready.engine.worker.record import decode_record, encode_envelope
 
 T = TypeVar("T")
 Phase = Literal["queued", "running", "succeeded", "failed"]
@@ -417,7 +416,7 @@ def envelope(attempt: Attempt, where: Literal["host", "container", "cluster"]) -
     `where` the worker will run: from there it must reach the catalog. StoreError where it cannot;
     TypeError where an input is a live object.
     """
-    return msgspec.json.encode(
+    return encode_envelope(
         Envelope(
             run=attempt.run,
             node=str(attempt.key),

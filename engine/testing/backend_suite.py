@@ -293,6 +293,17 @@ class BackendSuite:
             assert await self.value(stage, outcome) == inputs["value"]
             assert not await anyio.Path("canary").exists()
 
+    async def test_numbers_that_json_lacks_arrive_unchanged(self, tmp_path: Path) -> None:
+        numbers = [float("inf"), float("-inf"), float("nan"), -0.0, 5e-324, 2**63, -(2**70), True]
+        async with self.stage(tmp_path) as stage:
+            self.needs(stage, "python")
+            for index, number in enumerate(numbers):
+                attempt = await self.attempt(
+                    stage, work.echo, node=f"node[{index}]", inputs={"value": number}
+                )
+                value = await self.value(stage, await stage.execute(attempt))
+                assert (type(value), repr(value)) == (type(number), repr(number))
+
     async def test_hostile_arguments_reach_programs_unchanged(self, tmp_path: Path) -> None:
         async with self.stage(tmp_path) as stage:
             self.needs(stage, "shell")

@@ -1,4 +1,4 @@
-"""The result record's bytes: JSON, written by a worker and read by a driver.
+"""The bytes of envelopes and result records: JSON, between a driver and the one-node command.
 
 Rule of this room: bytes and data; where they are kept is the caller's.
 """
@@ -9,10 +9,16 @@ import math
 
 import msgspec
 
-from onready.engine.spi import ResultRecord, Succeeded
+from onready.engine.spi import Envelope, ResultRecord, Succeeded
 from onready.engine.values.stored import Compound, Stored
 
 _VERSION = 1
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    """The envelope as JSON; TypeError where an input is a live object."""
+    inputs = {name: _finite(stored) for name, stored in envelope.inputs.items()}
+    return msgspec.json.encode(msgspec.structs.replace(envelope, inputs=inputs))
 
 
 def encode_record(record: ResultRecord) -> bytes:
