@@ -42,6 +42,15 @@ LOADING: Final = {
 }
 """Codes of engine/loading.py, which workers import without the graph layer."""
 
+SELECTION: Final = {
+    "G070": ("A selection means no node of the graph.", "Name a node, or use a glob."),
+    "G071": (
+        "A selected node takes the value of one that is left out.",
+        "Select what it needs too: `+name`.",
+    ),
+}
+"""Codes of engine/plan/select.py: they are about a run, not about a definition."""
+
 
 def states() -> str:
     """The transition table as a picture."""
@@ -55,7 +64,7 @@ def graph_codes() -> str:
     from onready.engine.graph.codes import CODES
 
     rows = [(f"`{name}`", code.meaning, code.cure) for name, code in CODES.items()]
-    rows += [(f"`{name}`", *texts) for name, texts in LOADING.items()]
+    rows += [(f"`{name}`", *texts) for name, texts in (LOADING | SELECTION).items()]
     return table(("code", "meaning", "what to do"), rows)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
 
@@ -47,9 +46,9 @@ def _reason(node: ast.Call, position: int | None) -> bool:
     )
 
 
-@pytest.mark.parametrize("path", TESTS, ids=short)
-def test_no_test_is_skipped_in_silence(path: Path) -> None:
-    assert silent(tree_of(path)) == []
+def test_no_test_is_skipped_in_silence() -> None:
+    found = {short(path): silent(tree_of(path)) for path in TESTS}
+    assert {name: lines for name, lines in found.items() if lines} == {}
 
 
 @pytest.mark.parametrize(
