@@ -12,7 +12,7 @@ import contextlib
 from collections import deque
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from onready.engine.context import bind
 from onready.engine.dispatcher.lanes import Ticket
@@ -27,8 +27,11 @@ from onready.engine.worker.calling import run_function
 if TYPE_CHECKING:
     from onready.engine.dispatcher.core import Dispatcher
 
-BIG = 1 << 63
-LONG_TEXT = 4096
+LOOK: Final = 0.02
+"""Seconds after which the start of a call that has not ended is noticed."""
+
+BIG: Final = 1 << 63
+LONG_TEXT: Final = 4096
 
 
 class BulkFeed:
@@ -40,6 +43,7 @@ class BulkFeed:
         self._batch: list[BulkCall] = []
         self._news: deque[tuple[Ticket, float, object, BaseException | None, bool]] = deque()
         self._signalled = False
+        self._looking = False
         self._context = copy_context()
         self._live: dict[int, Ticket] = {}
 
@@ -83,6 +87,20 @@ class BulkFeed:
         if self._batch:
             batch, self._batch = self._batch, []
             self._backend.submit(batch, self._done)
+            self._look_later()
+
+    def _look_later(self) -> None:
+        """Hear of calls that began and take their time."""
+        if not self._looking:
+            self._looking = True
+            self._dispatcher.loop.later(LOOK, self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        if self._live and not self._dispatcher.closing:
+            if self._news:
+                self._drain()
+            self._look_later()
 
     # --- in the pool's threads ----------------------------------------------------------------
 
@@ -117,7 +135,8 @@ class BulkFeed:
         self, ticket: Ticket, value: object, error: BaseException | None, *, ended: bool
     ) -> None:
         self._news.append((ticket, self._dispatcher.now(), value, error, ended))
-        if not self._signalled:
+        # A start does not wake the loop: most calls have ended before it would look.
+        if ended and not self._signalled:
             self._signalled = True
             with contextlib.suppress(RuntimeError):
                 # RuntimeError: the loop is closed; nobody waits for this call any more.

@@ -355,7 +355,7 @@ class Dispatcher:
         async with open_loop(self._crash) as loop:
             self.loop = loop
             try:
-                loop.spawn(partial(self.journal.write, loop.waker()))
+                loop.spawn(partial(self.journal.write, loop))
                 self.journal.extend([self.options.started])
                 if self.options.timeout is not None:
                     loop.later(self.options.timeout, self._run_timed_out)

@@ -15,13 +15,16 @@ from typing import Final
 
 import anyio
 
-from onready.engine.dispatcher.loop import Waker
+from onready.engine.dispatcher.loop import Handle, Loop, Waker
 from onready.engine.errors import StoreError
 from onready.engine.events import AnyEvent, RunCancelled, RunFailed, RunSucceeded
 from onready.engine.spi import RunLog
 
 TAIL: Final = 10_000
 """Durable events kept in memory while somebody subscribes; whoever is slower reads the store."""
+
+GATHER: Final = 0.005
+"""Seconds that events gather before they are stored, unless somebody waits for them."""
 
 CHUNK: Final = 2_000
 """Events per append: the store encodes a chunk without letting go of the interpreter."""
@@ -41,7 +44,9 @@ class Journal:
         self._news = anyio.Event()
         self._tail: deque[AnyEvent] = deque(maxlen=TAIL)
         self._subscribers = 0
+        self._loop: Loop | None = None
         self._waker: Waker | None = None
+        self._timer: Handle | None = None
         self._idle = False
         self.last = last
         self.durable = last
@@ -57,9 +62,21 @@ class Journal:
             event.seq = last
             append(event)
         self.last = last
-        if self._idle and self._waker is not None:
+        if self._idle and self._loop is not None:
+            # Not at once: more follows, and a wake-up costs as much as several nodes.
             self._idle = False
+            self._timer = self._loop.later(GATHER, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        if self._waker is not None:
             self._waker.wake()
+
+    def _hurry(self) -> None:
+        """Somebody waits: store what there is now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._wake()
 
     def when_durable(self, action: Callable[[], None]) -> None:
         """Call `action` once everything recorded so far is durable; now, if it is already."""
@@ -67,6 +84,7 @@ class Journal:
             action()
         else:
             self._waiting.append((self.last, action))
+            self._hurry()
 
     async def flushed(self) -> None:
         """Wait until everything recorded so far is durable; raises what broke the store."""
@@ -74,14 +92,16 @@ class Journal:
 
     async def recorded(self, seq: int) -> None:
         """Wait until event `seq` is durable; raises what broke the store."""
+        self._hurry()
         while self.durable < seq:
             if self.broken is not None:
                 raise self.broken
             await self._news.wait()
 
-    async def write(self, waker: Waker) -> None:
+    async def write(self, loop: Loop) -> None:
         """Store what is recorded until the run's terminal event is stored, or a store fails."""
-        self._waker = waker
+        self._loop = loop
+        self._waker = waker = loop.waker()
         try:
             while not self.ended:
                 if not self._pending:
@@ -109,6 +129,8 @@ class Journal:
 
     def close(self, error: BaseException | None) -> None:
         """Nobody writes any more: whoever still waits for an event is told why."""
+        if self._timer is not None:
+            self._timer.cancel()
         if not self.ended and self.broken is None:
             self.broken = error or StoreError("the run was left before its end was recorded")
         self._announce()

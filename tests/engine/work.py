@@ -89,7 +89,12 @@ async def context_of(x: int, context: NodeContext = Provided(NodeContext)) -> li
     await anyio.Path(context.folder / "scratch").write_text("x")
     context.progress(0.5, "half")
     context.log("stdout", b"hello\n")
-    return [context.node, context.attempt, await anyio.Path(context.folder).exists(), str(context.folder)]
+    return [
+        context.node,
+        context.attempt,
+        await anyio.Path(context.folder).exists(),
+        str(context.folder),
+    ]
 
 
 @graph
