@@ -32,8 +32,8 @@ from onready.engine.plan.model import (
 )
 from onready.engine.plan.shape import data_needs, sources
 
-NO_NODE: Final = "G060"
-LEFT_OUT: Final = "G061"
+NO_NODE: Final = "G070"
+LEFT_OUT: Final = "G071"
 
 _Onward = Callable[[PlanNode], tuple[int, ...]]
 
@@ -45,7 +45,7 @@ def select_nodes(plan: Plan, patterns: Sequence[str]) -> Plan:
     the value of the last selected node, or a dict by name where there are several last ones.
     Parameters that no selected node takes need no value any more.
 
-    GraphError `G060` where a pattern means no node, `G061` where a selected
+    GraphError `G070` where a pattern means no node, `G071` where a selected
     node takes the value of one that is left out.
     """
     if not patterns:

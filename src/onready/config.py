@@ -207,10 +207,23 @@ def _check_variables(env: Mapping[str, str]) -> None:
 def _unchecked(flags: Mapping[str, object]) -> Config:
     """No file and no variable: flags have their types from the command line already."""
     values = [
-        Value(key, flags.get(key, default), "flag" if key in flags else "default")
-        for key, default in DEFAULTS.items()
+        Value(key, value, "flag" if key in flags else "default")
+        for key, value in shown_settings(flags).items()
     ]
     return build(flags, values, "", "")
+
+
+def shown_settings(settings: Mapping[str, object]) -> dict[str, object]:
+    """Every setting with what holds where it is not set: both stores are in `folder` then."""
+    folder = settings.get("folder") or DEFAULTS["folder"]
+    defaults = dict(DEFAULTS) | {
+        "run_log": f"sqlite:{folder}/runs.db",
+        "catalog": f"file:{folder}/catalog",
+    }
+    return {
+        key: default if settings.get(key) is None else settings[key]
+        for key, default in defaults.items()
+    }
 
 
 def build(settings: Mapping[str, object], values: list[Value], name: str, profile: str) -> Config:

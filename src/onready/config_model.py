@@ -19,13 +19,13 @@ from pydantic_settings import (
 )
 
 from onready.config import (
-    DEFAULTS,
     PREFIX,
     Config,
     Layer,
     Value,
     build,
     flatten,
+    shown_settings,
 )
 from onready.engine.errors import ConfigError
 from onready.engine.settings import fill_variables, settings_error
@@ -85,7 +85,7 @@ def check(layers: Sequence[Layer], env: Mapping[str, str], name: str, profile: s
 
     merged = Sourced.model_validate({}).model_dump()
     return build(
-        {key: value for key, value in merged.items() if value != DEFAULTS[key]},
+        {key: value for key, value in merged.items() if value is not None},
         _origins(merged, filled, env),
         name,
         profile,
@@ -141,7 +141,7 @@ def _origins(
 ) -> list[Value]:
     flat = [(layer.origin, flatten(layer.settings)) for layer in layers]
     values: list[Value] = []
-    shown = {key: DEFAULTS[key] if value is None else value for key, value in merged.items()}
+    shown = shown_settings(merged)
     for key, value in flatten(shown).items():
         origin = next((name for name, keys in flat if key in keys), "default")
         if origin == "env":

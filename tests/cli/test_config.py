@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from onready.config import Config, load_config, masked
 from onready.engine.errors import ConfigError
 
@@ -84,8 +85,12 @@ def test_tables_merge_over_layers(tmp_path: Path) -> None:
     assert origin(whole, "pools.a") == "env ONREADY_POOLS"
 
 
-def test_variables_are_filled_where_the_layer_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, "onready.toml", "folder = '{{WORK}}/runs'\n[profiles.p]\nfolder = '{{NOT_SET}}'\n")
+def test_variables_are_filled_where_the_layer_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(
+        tmp_path, "onready.toml", "folder = '{{WORK}}/runs'\n[profiles.p]\nfolder = '{{NOT_SET}}'\n"
+    )
     monkeypatch.setenv("WORK", "/tmp/x")
     assert load_config(folder=tmp_path, env={}).folder == "/tmp/x/runs"
     with pytest.raises(ConfigError, match="folder: the environment variable NOT_SET is not set"):
@@ -101,7 +106,10 @@ def test_settings_of_plugins_keep_their_variables_for_the_registry(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("max_paralel = 2", "onready.toml: max_paralel: no such setting; did you mean 'max_parallel'?"),
+        (
+            "max_paralel = 2",
+            "onready.toml: max_paralel: no such setting; did you mean 'max_parallel'?",
+        ),
         ("max_parallel = 'many'", "onready.toml: max_parallel: got 'many'"),
         ("max_parallel = 0", "greater than or equal to 1"),
         ("[pools]\ngpu = 'x'", "onready.toml: pools.gpu: got 'x'"),
@@ -150,7 +158,9 @@ def test_an_unknown_profile_lists_those_there_are(tmp_path: Path) -> None:
 
 
 def test_variables_that_are_nearly_ours(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="ONREADY_MAX_PARALEL names no setting; did you mean ONREADY_MAX_PARALLEL"):
+    with pytest.raises(
+        ConfigError, match="ONREADY_MAX_PARALEL names no setting; did you mean ONREADY_MAX_PARALLEL"
+    ):
         load_config(folder=tmp_path, env={"ONREADY_MAX_PARALEL": "3"})
     assert load_config(folder=tmp_path, env={"ONREADY_SOMEBODY_ELSES": "3"}).grace == 10.0
     with pytest.raises(ConfigError, match="env ONREADY_GRACE: grace: got 'long'"):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import pytest
 from cyclopts import CycloptsError
+
 from onready.cli.exits import Usage
 from onready.cli.flags import Flag, check_complete, inputs_of, parse_flags, read_params
 
@@ -48,7 +49,10 @@ def test_types(annotation: object, words: list[str], value: object) -> None:
 
 def test_without_annotation_json_or_text() -> None:
     flags = [Flag("x"), Flag("two_words")]
-    assert parse_flags(flags, ["--x", "3", "--two-words", "abc"], "g") == {"x": 3, "two_words": "abc"}
+    assert parse_flags(flags, ["--x", "3", "--two-words", "abc"], "g") == {
+        "x": 3,
+        "two_words": "abc",
+    }
 
 
 @pytest.mark.parametrize(

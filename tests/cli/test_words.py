@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+
 from onready.cli import words
 from onready.cli.console import Console, wants_colour
 

@@ -12,10 +12,11 @@ from importlib.metadata import version
 from typing import Final, NamedTuple
 
 from cyclopts import App, CycloptsError
-from cyclopts.exceptions import UnknownCommandError
+from cyclopts.exceptions import MissingArgumentError, UnknownCommandError
 
 from onready.cli.console import Console
 from onready.cli.exits import CANCELLED, OK, USAGE, Exit, code_of
+from onready.cli.words import inside
 from onready.engine.errors import GraphError, InternalError, OnreadyError
 from onready.engine.settings import did_you_mean
 
@@ -47,7 +48,7 @@ VERBS: Final[dict[str, Verb]] = {
     "show": Verb("onready.cli.runs:show", "One run: its nodes, times and failures."),
     "logs": Verb("onready.cli.logs:logs", "What nodes wrote to stdout and stderr."),
     "events": Verb("onready.cli.events:events", "The events of a run."),
-    "config": Verb("onready.cli.settings:app", "The configuration, and where it comes from."),
+    "config": Verb("onready.cli.settings:show", "The configuration, and where it comes from."),
     "completion": Verb("onready.cli.completion:completion", "A completion script for your shell."),
 }
 
@@ -64,9 +65,19 @@ def build_app() -> App:
     )
     for position, (name, verb) in enumerate(VERBS.items()):
         # `run --help` is ours: it also lists the parameters of its target.
+        if name == "config":
+            _add_config(app, verb, position)
+            continue
         flags = [] if name == "run" else HELP_FLAGS
         app.command(verb.target, name=name, help=verb.help, sort_key=position, help_flags=flags)
     return app
+
+
+def _add_config(app: App, verb: Verb, position: int) -> None:
+    """`config` has verbs of its own."""
+    inner = App(name="config", help=verb.help, sort_key=position, version_flags=[])
+    inner.command(verb.target, name="show", help="Every setting, and where it came from.")
+    app.command(inner)
 
 
 def run_app(words: Sequence[str]) -> int:
@@ -110,6 +121,9 @@ def usage_message(error: CycloptsError, words: Sequence[str]) -> str:
     """What is wrong with the command line, and where to read how it is done."""
     error.verbose = False
     text = " ".join(str(error).split())
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        name = error.argument.name
+        text = f"{name} needs a value" if name.startswith("-") else f"{name} is missing"
     if isinstance(error, UnknownCommandError):
         word = next((word for word in words if not word.startswith("-")), "")
         return f"onready: no verb {word!r}{did_you_mean(word, VERBS)}\n  verbs: {', '.join(VERBS)}"
@@ -122,12 +136,11 @@ def usage_message(error: CycloptsError, words: Sequence[str]) -> str:
 def error_message(error: OnreadyError, console: Console) -> str:
     """An error in words; for a fault in the user's own file, the user's own frames."""
     head = console.err("error:", "red")
-    text = str(error)
+    text = inside(str(error))
     if isinstance(error, GraphError) and error.__cause__ is not None:
         from onready.cli.failure import user_frames
 
-        frames = "\n".join(f"    {line}" for line in user_frames(error.__cause__))
-        text = f"{text}\n{frames}" if frames else text
+        text = "\n".join([text, *(f"    {line}" for line in user_frames(error.__cause__))])
     if isinstance(error, InternalError):
         text += "\n  this is a fault of onready: please report it with the lines above"
     return f"{head} {text}"

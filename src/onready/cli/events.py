@@ -32,6 +32,7 @@ _COMMON: Final = frozenset({"run", "seq", "at", "type", "v", "node", "attempt"})
 
 def events(
     run: RunArgument,
+    /,
     *,
     after: Annotated[int, Parameter(help="Only events with a higher number.")] = 0,
     follow: FollowOption = False,

@@ -6,6 +6,7 @@ Rule of this room: a story in, lines out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -18,7 +19,7 @@ from onready.engine.errors import Failure, Frame
 from onready.engine.names import NodeKey
 from onready.engine.plan.arguments import Known, Unknown
 
-MOST_BLOCKS: Final = 5
+MOST_BLOCKS: Final = 3
 """Failed nodes that are told in full; the others are counted."""
 LOG_LINES: Final = 8
 FRAMES: Final = 6
@@ -113,10 +114,18 @@ def frame_lines(frames: Sequence[Frame]) -> Iterator[str]:
 
 
 def user_frames(error: BaseException) -> list[str]:
-    """The lines of the user's own frames in an exception."""
+    """The lines of the user's own frames in an exception; of a SyntaxError, its line."""
     from onready.engine.failure import user_frames as frames_of
 
-    return list(frame_lines(frames_of(error.__traceback__)))
+    frames = [frame for frame in frames_of(error.__traceback__) if _is_users(frame)]
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        frames.append(Frame(error.filename, error.lineno, "<module>", (error.text or "").strip()))
+    return list(frame_lines(frames))
+
+
+def _is_users(frame: Frame) -> bool:
+    """False for the import machinery, which is all there is where a module is not found."""
+    return not frame.file.startswith("<frozen") and "importlib" not in Path(frame.file).parts
 
 
 def _value(value: Known) -> str:

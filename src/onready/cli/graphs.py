@@ -17,7 +17,7 @@ from onready.cli.console import Console
 from onready.cli.exits import FAILED, USAGE, Usage
 from onready.cli.flags import MISSING, Flag
 from onready.cli.target import find_target, graphs_in
-from onready.cli.words import columns, counted, cut, short
+from onready.cli.words import columns, counted, cut, inside, short
 from onready.config import load_config
 from onready.engine.errors import GraphError
 
@@ -44,6 +44,7 @@ BackendOption = Annotated[
 
 def plan(
     target: TargetArgument,
+    /,
     *,
     select: SelectOption = [],  # noqa: B006 - read only
     backend: BackendOption = None,
@@ -76,7 +77,8 @@ def _plan_text(console: Console, plan: Plan) -> list[str]:
     facts = [
         f"{console.paint(plan.name, 'bold')}{where}",
         f"  parameters   {params or 'none'}",
-        f"  on error     {plan.on_error}" + (f", timeout {plan.timeout} s" if plan.timeout else ""),
+        f"  on error     {plan.on_error}"
+        + (f", timeout {plan.timeout:g} s" if plan.timeout else ""),
         f"  fingerprint  {plan.fingerprint[:16]}",
         "",
     ]
@@ -131,6 +133,7 @@ def _task_options(task: TaskSpec) -> Iterator[str]:
 
 def graph(
     target: TargetArgument,
+    /,
     *,
     select: SelectOption = [],  # noqa: B006 - read only
     profile: ProfileOption = None,
@@ -169,7 +172,7 @@ def list_graphs(
             graphs += _graphs_of(file, path)
         except GraphError as error:
             broken += 1
-            console.complain(f"{console.err('error:', 'red')} {file}: {error.message}")
+            console.complain(f"{console.err('error:', 'red')} {file}: {inside(error.message)}")
     if format == "json":
         console.out(json.dumps(graphs, indent=2))
     elif graphs:

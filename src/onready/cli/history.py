@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from onready.cli.board import Board
 from onready.engine.errors import RunNotFound
-from onready.engine.events import AnyEvent, NodeCached, NodeSucceeded, RunStarted, ScopeOpened
+from onready.engine.events import (
+    AnyEvent,
+    NodeCached,
+    NodeSucceeded,
+    RunStarted,
+    RunSucceeded,
+    ScopeOpened,
+)
 from onready.engine.names import NodeKey
 from onready.engine.plan.arguments import Arguments, Known
 from onready.engine.plan.model import Plan
@@ -31,6 +38,7 @@ class Story:
     values: dict[NodeKey, Stored] = field(default_factory=dict)
     counts: dict[NodeKey, int] = field(default_factory=dict)
     inputs: dict[str, Stored] = field(default_factory=dict)
+    result: Stored = None
 
     def apply(self, event: AnyEvent) -> None:
         """Take one event into account."""
@@ -41,6 +49,8 @@ class Story:
             self.counts[event.node] = event.count
         elif isinstance(event, RunStarted):
             self.inputs = event.inputs
+        elif isinstance(event, RunSucceeded):
+            self.result = event.value
 
     def arguments(self, key: NodeKey) -> tuple[dict[str, Known], frozenset[str]]:
         """What the node at `key` was given, and which arguments are its map item's own."""

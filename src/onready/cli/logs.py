@@ -22,6 +22,7 @@ from onready.cli.console import Console
 from onready.cli.events import POLL
 from onready.cli.exits import Usage
 from onready.cli.history import find_run
+from onready.cli.words import some
 from onready.engine.events import AttemptPlanned, NodeLog, NodeStarted
 from onready.engine.names import NodeKey, dispatch_name
 from onready.engine.settings import did_you_mean
@@ -46,6 +47,7 @@ class Reader:
 
 def logs(
     run: RunArgument,
+    /,
     node: Annotated[
         str, Parameter(help="A node (train[1]), all items of a map (train), or a sub-graph.")
     ] = "",
@@ -79,7 +81,7 @@ async def _logs(
         while True:
             ended = (await engine.find(record.run)).status not in {"running", "interrupted"}
             await _discover(engine, record.run, node, attempt, readers)
-            printer.prefixed = len({reader.label for reader in readers.values()}) > 1 or not node
+            printer.prefixed = len(readers) > 1 or not node
             for reader in readers.values():
                 printer.print(reader, engine.logs.read(record.run, reader.name))
             if ended or not follow:
@@ -104,8 +106,7 @@ async def _discover(
             continue
         text = str(key)
         if node and not means(node, key, text):
-            if len(seen) < 1000:
-                seen.add(text)
+            seen.add("/".join(path_of(key)))
             continue
         matched = True
         if not isinstance(event, NodeStarted | AttemptPlanned | NodeLog):
@@ -116,7 +117,9 @@ async def _discover(
         if name not in readers:
             readers[name] = Reader(text, event.attempt, name)
     if node and not matched:
-        message = f"onready logs: no node {node!r} has run{did_you_mean(node, seen)}"
+        known = sorted(seen)
+        message = f"onready logs: no node {node!r} has run{did_you_mean(node, known)}"
+        message += f"\n  nodes: {some(known)}"
         raise Usage(message)
 
 

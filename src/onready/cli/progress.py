@@ -67,8 +67,8 @@ class Progress:
         if self.console.quiet or self.console.live or len(self.board.rows) > MOST_LINES:
             return
         for path, row in self.board.rows.items():
-            complete = row.total is not None and row.done >= row.total
-            if complete and path not in self._shown and not self._told_elsewhere(row):
+            # What went wrong is said at the end, in the graph's order.
+            if path not in self._shown and row.done and row.status in {"succeeded", "cached"}:
                 self._line(row)
 
     def finish(self) -> None:

@@ -86,6 +86,7 @@ def record_json(record: RunRecord) -> dict[str, object]:
 
 def show(
     run: RunArgument,
+    /,
     *,
     stores: Stores = Stores(),  # noqa: B008 - frozen
     format: FormatOption = "text",  # noqa: A002 - the flag's name
@@ -108,6 +109,7 @@ async def _show(text: str, stores: Stores, form: str) -> int:
 
 def _text(console: Console, record: RunRecord, story: Story) -> list[str]:
     from onready.cli.failure import error_block
+    from onready.engine.values import summarise
 
     board = story.board
     status = console.paint(record.status, STATUS_STYLE[record.status])
@@ -121,6 +123,8 @@ def _text(console: Console, record: RunRecord, story: Story) -> list[str]:
     ]
     if story.inputs:
         facts.append(f"  inputs   {_inputs(story)}")
+    if record.status == "succeeded":
+        facts.append(f"  result   {summarise(story.result, 80)}")
     facts.append(f"  nodes    {_counts(board)}")
     lines = [*facts, "", *_rows(console, story)]
     if board.failures or record.status == "failed":
@@ -162,6 +166,7 @@ def story_json(record: RunRecord, story: Story) -> dict[str, object]:
     board = story.board
     return record_json(record) | {
         "inputs": {name: value_to_json(value) for name, value in story.inputs.items()},
+        "result": value_to_json(story.result),
         "nodes": [
             {
                 "name": row.name,

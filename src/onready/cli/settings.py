@@ -7,22 +7,12 @@ from __future__ import annotations
 
 import json
 
-from cyclopts import App
-
 from onready.cli.common import FormatOption, Stores
 from onready.cli.console import Console
 from onready.cli.words import columns
 from onready.config import masked
 
-app = App(
-    name="config",
-    help="The configuration, and where it comes from.",
-    result_action="return_value",
-    version_flags=[],
-)
 
-
-@app.command(name="show")
 def show(*, stores: Stores = Stores(), format: FormatOption = "text") -> int:  # noqa: A002, B008 - the flag's name; a frozen default
     """Every setting, its value, and the flag, variable, profile or file that it came from."""
     console = Console()

@@ -99,6 +99,11 @@ def short(path: str) -> str:
     return path.removeprefix(here)
 
 
+def inside(text: str) -> str:
+    """`text` with paths below the current folder shortened to what they are seen from here."""
+    return text.replace(os.path.join(os.getcwd(), ""), "")  # noqa: PTH109, PTH118 - texts
+
+
 def some(names: Sequence[str], most: int = 6, between: str = ", ") -> str:
     """At most `most` names, and how many more there are."""
     if len(names) <= most:
