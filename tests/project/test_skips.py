@@ -12,22 +12,24 @@ TESTS = [path for path in everything() if path.is_relative_to(ROOT / "tests")]
 LEAST_WORDS = 3
 
 
+BARE = {"pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail"}
+
+
 def silent(tree: ast.AST) -> list[int]:
     """Lines that skip or expect a failure without a reason of some words."""
+    nodes = list(ast.walk(tree))
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
     return [
         node.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call | ast.Attribute) and _is_silent(node, tree)
+        for node in nodes
+        if (isinstance(node, ast.Call) and _says_nothing(node))
+        or (isinstance(node, ast.Attribute) and id(node) not in called and dotted(node) in BARE)
     ]
 
 
-def _is_silent(node: ast.Call | ast.Attribute, tree: ast.AST) -> bool:
-    if isinstance(node, ast.Attribute):
-        bare = dotted(node) in {"pytest.mark.skip", "pytest.mark.xfail", "pytest.mark.skipif"}
-        called = any(isinstance(call, ast.Call) and call.func is node for call in ast.walk(tree))
-        return bare and not called
+def _says_nothing(node: ast.Call) -> bool:
     name = dotted(node.func)
-    if name in {"pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail"}:
+    if name in BARE:
         return not _reason(node, 0 if name == "pytest.mark.skip" else None)
     if name == "pytest.skip":
         return not _reason(node, 0)
