@@ -89,6 +89,7 @@ class Flow:
         self._catalog = catalog
         self._provided = provided
         self._durable = durable
+        self._constants: dict[int, Durable] = {}
 
     # --- bindings -----------------------------------------------------------------------------
 
@@ -198,9 +199,18 @@ class Flow:
             return await self._load_parts(value, folder)
         if isinstance(value, Live):
             return value.value
+        if needs_settling(value):
+            value = await self._constant(value)
         if needs_bringing(value):
             value = await bring(value, self._catalog, folder)
         return reader.decode(value)
+
+    async def _constant(self, value: Stored) -> Durable:
+        """A file or a large value that is written in the graph: to the catalog, once a run."""
+        known = self._constants.get(id(value))
+        if known is None:
+            known = self._constants[id(value)] = await settle(value, self._catalog)
+        return known
 
     async def _load_parts(self, value: Compound, folder: Path) -> object:
         items = [await self.load(item, ANY, folder) for item in value.items]
@@ -223,7 +233,7 @@ class Flow:
             return await settle(made, self._catalog)
         if isinstance(value, Live):
             return await settle(ANY.encode(value.value), self._catalog)
-        return await settle(value, self._catalog) if needs_settling(value) else _plain(value)
+        return await self._constant(value) if needs_settling(value) else _plain(value)
 
     async def final(self, scope: Scope, folder: Path) -> Stored:
         """The value of the whole run: durable where it can be."""
@@ -313,7 +323,9 @@ class Flow:
 
 
 def _away(value: object) -> bool:
-    return type(value) is Encoded and (value.data is None or needs_bringing(value))
+    return type(value) is Encoded and (
+        value.data is None or needs_bringing(value) or needs_settling(value)
+    )
 
 
 def _has_parts(value: Compound) -> bool:

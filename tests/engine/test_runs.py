@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import anyio
 import pytest
 
-from onready import Engine, GraphBuilder, NoCodec, Provided, each, graph, run_sync, task
+from onready import Engine, File, GraphBuilder, NoCodec, Provided, each, graph, run_sync, task
 from onready.engine.events import (
     NodeLog,
     NodeProgress,
@@ -279,3 +280,29 @@ async def test_sync_nodes_run_in_threads(memory: Engine) -> None:
 @pytest.mark.may_block("run_sync blocks the loop it is called in: that is its purpose")
 async def test_run_sync_works_inside_a_running_loop() -> None:
     assert run_sync(work.diamond.bind(3), memory=True) == 10
+
+
+async def test_constants_of_any_kind(memory: Engine, tmp_path: Path) -> None:
+    class Handle:
+        pass
+
+    handle, path = Handle(), tmp_path / "in.txt"
+    path.write_text("hello")
+
+    @task
+    async def kind(x: object) -> str:
+        return type(x).__name__
+
+    @task
+    async def size(file: File) -> int:
+        return len(await anyio.Path(file).read_bytes())
+
+    @graph
+    def constants() -> list[object]:
+        return [kind(handle), size(File(path)), kind("x" * 100_000)]
+
+    assert await memory.run(constants.bind()) == ["Handle", 5, "str"]
+    async with Engine(folder=tmp_path / "state") as durable:
+        assert await durable.run(size.bind(File(path))) == 5
+        with pytest.raises(NoCodec, match="Handle"):
+            await durable.start(constants.bind())
