@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -132,3 +134,20 @@ def test_stopping_the_app_cancels_what_runs(tmp_path: Path) -> None:
         run = start(client, pause=60)
     with serve(tmp_path) as client:
         assert events(client, run)[-1]["type"] == "run.cancelled"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_commands_of_its_docstring_work(client: httpx.Client) -> None:
+    source = (EXAMPLES / "fastapi_app.py").read_text(encoding="utf-8")
+    lines = source.split('"""')[1].replace("\\\n", " ").splitlines()
+    commands = [line.strip() for line in lines if line.strip().startswith("curl ")]
+    assert len(commands) == 5
+    run = ""
+    for command in commands:
+        here = command.replace("http://", "").replace("localhost:8000", str(client.base_url)[7:])
+        arguments = shlex.split(here.replace("/ID", f"/{run}"), comments=True)
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=True)
+        if not run:
+            run = str(json.loads(done.stdout)["id"])
+            events(client, run)
+        assert run in done.stdout, (command, done.stdout)
