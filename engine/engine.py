@@ -109,8 +109,8 @@ class Engine:
 
     `run_log` and `catalog` are stores, addresses (`"sqlite:path"`), or settings with `type`; by
     default both are in `folder` (`./.onready`). `backends` adds to the built-in ones, or replaces
-    them, by name: a backend, or settings with `type`. `max_parallel` bounds live attempts over all runs,
-    `pools` those of tasks with that `pool`. `provided` are live objects for `Provided(name)`.
+    them, by name: a backend, or settings with `type`. `max_parallel` bounds live attempts over all
+    runs, `pools` those of tasks with that `pool`. `provided` are live objects for `Provided(name)`.
     `grace` is how many seconds a cancelled attempt has to end well. `resources` is what local
     attempts may ask for together (`cpu`, `memory`, `gpu`; the machine's processors and memory,
     and no gpu, by default).
@@ -269,7 +269,7 @@ class Engine:
                 await run.cancel("the caller was cancelled")
             raise
 
-    async def start(  # noqa: PLR0913 - options of a run, all by name
+    async def start(
         self,
         bound: Bound[R],
         *,
@@ -302,8 +302,8 @@ class Engine:
             return await self._begin(_new_id(), plan, inputs, options)
         async with self._naming:
             known = await self._known(id, plan, inputs)
-            run = known or await self._begin(id, plan, inputs, options)
-            return run  # type: ignore[return-value] # the same plan gives the same type
+            # type: the same plan gives the same type.
+            return known or await self._begin(id, plan, inputs, options)  # type: ignore[return-value]
 
     async def _begin(
         self, run_id: str, plan: Plan, inputs: Mapping[str, Stored], options: _Options
@@ -507,7 +507,7 @@ async def _friendly_name() -> str:
     if "coolname" not in sys.modules:
         # In a thread: its import reads word lists.
         await anyio.to_thread.run_sync(import_module, "coolname")
-    from coolname import generate_slug  # noqa: PLC0415 - see above
+    from coolname import generate_slug
 
     return f"{generate_slug(2)}-{secrets.randbelow(100)}"
 

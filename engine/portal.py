@@ -16,7 +16,7 @@ from onready.engine.spi import Backend, BulkBackend, Catalog, RunLog
 R = TypeVar("R")
 
 
-def run_sync(  # noqa: PLR0913 - those of Engine and of start, all by name
+def run_sync(
     bound: Bound[R],
     *,
     memory: bool = False,

@@ -121,7 +121,7 @@ class BulkFeed:
         if (
             (kind is task.exact or (task.untyped and kind in SCALARS))
             and (kind is not int or -BIG <= value < BIG)  # type: ignore[operator] # an int
-            and (kind is not str or len(value) < LONG_TEXT)  # type: ignore[arg-type] # a str
+            and (kind is not str or (len(value) < LONG_TEXT and value.isascii()))  # type: ignore[arg-type, attr-defined] # a str
         ):
             return value
         # Encoding is work for the processor: better here than in the loop.

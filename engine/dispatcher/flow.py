@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 
 from onready.engine.context import NodeContext
 from onready.engine.dispatcher.tasks import SCALARS, LiveTask
@@ -41,6 +42,7 @@ from onready.engine.values import (
 from onready.engine.values.stored import Compound, Durable, Encoded, Live, Stored
 
 ANY: Final = ValueType.any()
+SEQUENCES: Final = frozenset({"list", "tuple"})
 PIECE: Final = 500
 """Values encoded before others have the loop."""
 
@@ -284,33 +286,28 @@ class Flow:
             value = self.argument(row, arg)
             if not arg.each:
                 shared[arg.name] = value
-            elif type(value) is Compound and value.kind != "dict":
+            elif type(value) is Compound and value.kind in SEQUENCES:
                 each[arg.name] = value.items
             else:
                 whole = await self.load(value, self._type_of(arg.value, row.scope), folder)
                 if isinstance(whole, (str, bytes, Mapping)) or not isinstance(whole, Collection):
                     return f"each({arg.name}) needs a list, not {type(whole).__name__}"
-                each[arg.name] = await self._items_of(row, arg.name, whole)
+                each[arg.name] = await self._items_of(whole)
         lengths = {name: len(values) for name, values in each.items()}
         if len(set(lengths.values())) > 1:
             said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             return f"each() arguments go together and need the same length: {said}"
         return Items(shared, each), next(iter(lengths.values()))
 
-    async def _items_of(self, row: Row, name: str, whole: Iterable[object]) -> list[Value]:
-        task = row.node.task
-        reader = self._tasks[task].input(name) if task is not None else ANY
+    async def _items_of(self, whole: Iterable[object]) -> list[Value]:
         made: list[Value] = []
         for item in whole:
-            if type(item) is reader.exact or (reader is ANY and type(item) in SCALARS):
-                made.append(item)  # type: ignore[arg-type] # a scalar
-            else:
-                try:
-                    made.append(ANY.encode(item))
-                except NoCodec:
-                    made.append(Live(item))
-                if not len(made) % PIECE:
-                    await anyio.sleep(0)
+            try:
+                made.append(ANY.encode(item))
+            except NoCodec:
+                made.append(Live(item))
+            if not len(made) % PIECE:
+                await anyio.lowlevel.checkpoint()
         return made
 
     def gather(self, row: Row) -> Value:

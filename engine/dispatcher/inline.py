@@ -188,7 +188,7 @@ class InlinePool:
             if not (
                 (kind is task.exact or (task.untyped and kind in SCALARS))
                 and (kind is not int or -BIG <= value < BIG)  # type: ignore[operator] # an int
-                and (kind is not str or len(value) < LONG_TEXT)  # type: ignore[arg-type] # a str
+                and (kind is not str or (len(value) < LONG_TEXT and value.isascii()))  # type: ignore[arg-type, attr-defined] # a str
             ):
                 value = await dispatcher.flow.store(task, value)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a node raises is its failure

@@ -144,7 +144,7 @@ class TrioWaker:
         self._awake = False
 
     async def park(self) -> None:
-        import trio  # noqa: PLC0415 - trio is optional
+        import trio
 
         if self._awake:
             self._awake = False
@@ -158,7 +158,7 @@ class TrioWaker:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def wake(self) -> None:
-        import trio  # noqa: PLC0415 - trio is optional
+        import trio
 
         task = self._task
         if task is None:
@@ -175,7 +175,7 @@ class TrioLoop:
     """
 
     def __init__(self, nursery: trio.Nursery, crash: Callable[[BaseException], None]) -> None:
-        import trio  # noqa: PLC0415 - trio is optional
+        import trio
 
         self._trio = trio
         self._nursery = nursery
@@ -230,7 +230,7 @@ async def open_loop(crash: Callable[[BaseException], None]) -> AsyncGenerator[Lo
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        import trio  # noqa: PLC0415 - trio is optional
+        import trio
 
         async with trio.open_nursery() as nursery:
             trio_loop = TrioLoop(nursery, crash)

@@ -20,10 +20,12 @@ from onready.engine.events import AttemptPlanned, NodeStarted, NodeSucceeded
 from onready.engine.names import dispatch_name
 from onready.engine.scheduler.state import READY
 from onready.engine.spi import Attempt, Backend, Failed, Lost, Outcome, Succeeded
+from onready.engine.values.stored import Compound, Encoded, Stored
 
 if TYPE_CHECKING:
     from onready.engine.dispatcher.core import Dispatcher
 
+PICKLE: Final = "pickle"
 AHEAD: Final = 64
 """Rows per lane that are planned, and durably so, before a slot is free for them."""
 
@@ -122,6 +124,9 @@ class RemoteFeed:
         dispatcher.reporters.close(row, ticket.number)
         if outcome is None:
             dispatcher.outcomes.cancelled(row, ticket.number, ticket.cause)
+        elif type(outcome) is Succeeded and not _trusted(outcome.value, ticket):
+            message = "the worker sent a pickle, and the task has not asked for codec='pickle'"
+            dispatcher.outcomes.failed(row, ticket.number, Failure("config", message))
         elif type(outcome) is Succeeded:
             now = dispatcher.now()
             if not reporter.said_start:
@@ -167,3 +172,17 @@ class RemoteFeed:
         """The run is over."""
         for ticket in tuple(self._live.values()):
             self._finish(ticket)
+
+
+def _trusted(value: Stored, ticket: Ticket) -> bool:
+    """Whether reading `value` runs no code that the task's author has not agreed to."""
+    if ticket.lane.task.spec.codec == PICKLE:
+        return True
+    todo: list[Stored] = [value]
+    while todo:
+        item = todo.pop()
+        if type(item) is Encoded and item.codec == PICKLE:
+            return False
+        if type(item) is Compound:
+            todo.extend(item.items)
+    return True
