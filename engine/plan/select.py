@@ -52,8 +52,7 @@ def select_nodes(plan: Plan, patterns: Sequence[str]) -> Plan:
         return plan
     kept = sorted(_positions(plan.root, patterns))
     _check_needs(plan.root, kept)
-    root = _reduced(plan.root, kept)
-    whole = root.result is plan.root.result or len(kept) == len(plan.root.nodes)
+    root, whole = _reduced(plan.root, kept)
     return replace(
         plan,
         root=root,
@@ -120,18 +119,19 @@ def _listed(names: Iterable[str], most: int = 20) -> str:
 # --- the smaller fragment ---------------------------------------------------------------------
 
 
-def _reduced(root: Fragment, kept: Sequence[int]) -> Fragment:
+def _reduced(root: Fragment, kept: Sequence[int]) -> tuple[Fragment, bool]:
+    """The fragment of the kept nodes, and whether its value is still the graph's own."""
     moved = {old: new for new, old in enumerate(kept)}
     nodes = tuple(_renumbered(root.nodes[old], moved) for old in kept)
-    result = _moved(root.result, moved)
-    if result is None:
-        result = _last_values(nodes)
+    own = _moved(root.result, moved)
+    result = _last_values(nodes) if own is None else own
     used = _params_of(nodes, result)
     params = tuple(
         param if param.name in used else ParamSpec(param.name, False, param.default, param.type)
         for param in root.params
     )
-    return Fragment(name=root.name, params=params, nodes=nodes, result=result)
+    made = Fragment(name=root.name, params=params, nodes=nodes, result=result)
+    return made, own is not None
 
 
 def _renumbered(node: PlanNode, moved: dict[int, int]) -> PlanNode:

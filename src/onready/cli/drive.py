@@ -16,6 +16,7 @@ from onready.cli.common import engine_for
 from onready.cli.console import Console
 from onready.cli.exits import CANCELLED, FAILED, OK, Exit
 from onready.cli.lines import summary
+from onready.cli.logging import name_nodes_in_logs
 from onready.cli.progress import Progress
 from onready.cli.signals import Interrupts, kill_children
 from onready.cli.streams import captured
@@ -44,6 +45,7 @@ async def drive(request: Request, console: Console) -> int:
     driver = Driver(request, console)
     with Interrupts(driver.first_signal, driver.second_signal) as interrupts, captured():
         driver.interrupts = interrupts
+        name_nodes_in_logs()
         try:
             return await driver.run()
         except asyncio.CancelledError:
@@ -62,6 +64,7 @@ class Driver:
         self.interrupts: Interrupts | None = None
         self._task = asyncio.current_task()
         self._run: Run[object] | None = None
+        self._starting = False
         self._progress: Progress | None = None
         self._cancels: set[asyncio.Task[None]] = set()
 
@@ -69,6 +72,7 @@ class Driver:
         """Open the engine, start the run, watch it, tell."""
         options = self.request.options
         async with engine_for(self.request.config, memory=options.memory) as engine:
+            self._starting = True
             run = await engine.start(
                 self.request.bound,
                 id=options.run_id,
@@ -110,8 +114,10 @@ class Driver:
     def first_signal(self) -> None:
         """Cancel the run and give its nodes time to end."""
         if self._run is None:
-            if self._task is not None:
-                self._task.cancel()
+            # While the run is being recorded its first nodes may run already: it is cancelled
+            # in order once we hold it.
+            if not self._starting:
+                self._give_up()
             return
         grace = self.request.config.grace
         self._announce(
@@ -123,7 +129,13 @@ class Driver:
         """Kill what still runs: the nodes' processes at once, then the run is given up."""
         self._announce("killing what still runs")
         kill_children()
+        if self._run is None:
+            self._give_up()
         self._cancel(0.0)
+
+    def _give_up(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
     def _cancelled_code(self) -> int:
         if self.interrupts is None:

@@ -1,0 +1,134 @@
+"""What a node was given, worked out of what a log holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+
+from onready.engine.graph import each, graph, task
+from onready.engine.names import NodeKey
+from onready.engine.plan.arguments import UNKNOWN, Arguments, Known
+from onready.engine.plan.compile import compile_plan
+from onready.engine.spi import Capabilities
+from onready.engine.values.stored import Compound, Encoded, Live, Stored
+
+
+@task
+def load(name: str) -> dict[str, list[int]]:
+    return {}
+
+
+@task
+def fit(data: list[int], alpha: float, flags: dict[str, int] = {}) -> float:
+    return 0
+
+
+@task
+def best(models: list[float]) -> float:
+    return 0
+
+
+@graph
+def fold(data: list[int], alphas: list[float], bonus: float = 0.5) -> float:
+    return best(fit.map(data, each(alphas), flags={"a": 1}))
+
+
+@task
+def combine(values: list[float], first: int, pair: tuple[float, float], far: float) -> float:
+    return 0
+
+
+@task
+def couple() -> tuple[float, float]:
+    return (0, 0)
+
+
+@graph
+def search(name: str, alphas: list[float]) -> float:
+    loaded = load(name)
+    one = fold(loaded["train"], alphas)
+    two = fold.map(each([[1], [2]]), alphas)
+    a, b = couple()
+    return combine(two, loaded["train"][0], (a, b), one)
+
+
+def encoded(value: object) -> Encoded:
+    data = msgspec.json.encode(value)
+    return Encoded("json", data, None, len(data))
+
+
+def key(text: str) -> NodeKey:
+    return NodeKey.parse(text)
+
+
+PLAN = compile_plan(search.bound({}), backends={"thread": Capabilities(in_process=True)})
+INPUTS: dict[str, Stored] = {"name": "digits", "alphas": encoded([0.1, 0.5])}
+VALUES: dict[NodeKey, Stored] = {
+    key("load"): encoded({"train": [7, 8]}),
+    key("couple"): Compound("tuple", (1.5, 2.5)),
+    key("fold/best"): 0.5,
+    key("fold-2[0]/best"): 0.1,
+    key("fold-2[1]/best"): 0.2,
+}
+
+
+def plan_names() -> list[str]:
+    return [node.name for node in PLAN.root.nodes]
+
+
+def arguments(
+    text: str, values: Mapping[NodeKey, Stored] | None = None, count: int = 2
+) -> tuple[dict[str, Known], frozenset[str]]:
+    second = plan_names()[2]
+    known = VALUES if values is None else values
+    renamed = {key(str(at).replace("fold-2", second)): value for at, value in known.items()}
+    counts = {key(second): count, key("fold/fit"): 2}
+    return Arguments(PLAN, INPUTS, renamed, counts).of(key(text.replace("fold-2", second)))
+
+
+def test_inputs_and_constants() -> None:
+    assert arguments("load") == ({"name": "digits"}, frozenset())
+
+
+def test_an_item_of_a_map_inside_a_subgraph() -> None:
+    made, own = arguments("fold/fit[1]")
+    assert own == {"alpha"}
+    assert made["data"] == encoded([7, 8])
+    assert made["alpha"] == 0.5
+    assert made["flags"] == encoded({"a": 1})
+
+
+def test_an_item_of_a_map_of_graphs() -> None:
+    made, own = arguments("fold-2[1]/fit[0]")
+    assert own == {"alpha"}
+    assert made["data"] == encoded([2])
+    assert made["alpha"] == 0.1
+
+
+def test_gathered_values_of_maps_subgraphs_and_projections() -> None:
+    made, own = arguments("combine")
+    assert own == frozenset()
+    assert made["values"] == Compound("list", (0.1, 0.2))
+    assert made["first"] == 7
+    assert made["pair"] == Compound("tuple", (1.5, 2.5))
+    assert made["far"] == 0.5
+
+
+def test_what_cannot_be_known_is_unknown() -> None:
+    made, _ = arguments("combine", {key("load"): Encoded("numpy", b"", None, 0)}, count=1)
+    assert made == dict.fromkeys(("values", "first", "pair", "far"), UNKNOWN)
+    blob = {key("load"): Encoded("json", None, "ab" * 32, 99999)}
+    assert arguments("combine", blob)[0]["first"] is UNKNOWN
+    live = {key("couple"): Live((1, 2))}
+    assert arguments("combine", live)[0]["pair"] is UNKNOWN
+    short = {key("load"): encoded({"train": []}), key("couple"): Compound("tuple", (1.5,))}
+    assert arguments("combine", short)[0]["first"] is UNKNOWN
+    assert arguments("combine", short)[0]["pair"] is UNKNOWN
+    assert repr(UNKNOWN) == "UNKNOWN"
+
+
+@pytest.mark.parametrize("text", ["nope", "load/deeper", "fold/nope"])
+def test_keys_that_the_plan_has_not(text: str) -> None:
+    assert arguments(text) == ({}, frozenset())
