@@ -26,7 +26,7 @@ async def run_tasks(needs: Needs, feeds: list[list[int]]) -> None:
     results: list[int] = [0] * len(needs)
     left = len(needs)
     done: asyncio.Future[None] = loop.create_future()
-    tasks: list[asyncio.Task[None]] = []
+    live: dict[int, asyncio.Task[None]] = {}  # the loop alone would let go of waiting tasks
 
     async def one(at: int) -> None:
         nonlocal left
@@ -40,12 +40,15 @@ async def run_tasks(needs: Needs, feeds: list[list[int]]) -> None:
         for follower in feeds[at]:
             missing[follower] -= 1
             if not missing[follower]:
-                tasks.append(loop.create_task(one(follower)))
+                live[follower] = loop.create_task(one(follower))
+        del live[at]
         left -= 1
         if not left:
             done.set_result(None)
 
-    tasks.extend(loop.create_task(one(at)) for at, wanted in enumerate(needs) if not wanted)
+    for at, wanted in enumerate(needs):
+        if not wanted:
+            live[at] = loop.create_task(one(at))
     await done
 
 

@@ -38,6 +38,8 @@ class Machine(msgspec.Struct, frozen=True):
     system: str
     processor: str
     cores: int
+    load: float
+    """Processes that wanted a core in the minute before: above zero, wall times tell little."""
 
 
 class Report(msgspec.Struct):
@@ -70,6 +72,7 @@ def this_machine() -> Machine:
         system=f"{platform.system()} {platform.release()}",
         processor=_processor(),
         cores=os.cpu_count() or 1,
+        load=round(os.getloadavg()[0], 1),
     )
 
 
@@ -148,7 +151,7 @@ def legend(report: Report) -> list[str]:
     """What the columns mean, and where this was measured."""
     at = report.machine
     return [
-        f"{at.date}, {at.python}, {at.system}, {at.cores} x {at.processor}",
+        f"{at.date}, {at.python}, {at.system}, {at.cores} x {at.processor}, load {at.load}",
         "us: processor time (user and system, children included) a node, in microseconds;",
         f"ratio: engine to floor, median of {report.pairs} interleaved pairs;",
         "ms: wall time of a run; wall x: to the floor's (sleep: to the ideal);",
