@@ -232,8 +232,8 @@ class Board:
         if isinstance(event, AttemptPlanned):
             live.backend = row.backend = event.backend
             self.attempts[event.node, event.attempt] = event.dispatch
-            if live.began is not None:
-                return
+            # Planned ahead of a free slot: its time begins when it starts.
+            return
         if live.began is None:
             row.running += 1
             live.began = event.at
