@@ -66,21 +66,29 @@ class Arguments:
         fragment = self._plan.root
         scope: NodeKey | None = None
         params = self._params(fragment, self._inputs)
-        chain = _chain(key)
-        for part in chain:
+        *outer, last = _chain(key)
+        for part in outer:
             node = _named(fragment, part.name)
-            if node is None:
-                break
-            made = {
-                arg.name: self._argument(arg, fragment, scope, params, part) for arg in node.args
-            }
-            if part is chain[-1]:
-                return made, frozenset(arg.name for arg in node.args if arg.each)
-            if node.body is None:
-                break
-            params = self._params(node.body, made)
+            if node is None or node.body is None:
+                return {}, frozenset()
+            params = self._params(node.body, self._made(node, fragment, scope, params, part))
             fragment, scope = node.body, part
-        return {}, frozenset()
+        node = _named(fragment, last.name)
+        if node is None:
+            return {}, frozenset()
+        own = frozenset(arg.name for arg in node.args if arg.each)
+        return self._made(node, fragment, scope, params, last), own
+
+    def _made(
+        self,
+        node: PlanNode,
+        fragment: Fragment,
+        scope: NodeKey | None,
+        params: Mapping[str, Known],
+        key: NodeKey,
+    ) -> dict[str, Known]:
+        """The arguments of `node`, whose instance is `key`."""
+        return {arg.name: self._argument(arg, fragment, scope, params, key) for arg in node.args}
 
     def _params(self, fragment: Fragment, given: Mapping[str, Known]) -> dict[str, Known]:
         values: dict[str, Known] = {param.name: param.default for param in fragment.params}
@@ -146,8 +154,8 @@ class Arguments:
     ) -> Known:
         if node.body is None:
             return self._values.get(key, UNKNOWN)
-        given = {arg.name: self._argument(arg, fragment, scope, params, key) for arg in node.args}
-        return self._resolve(node.body.result, node.body, key, self._params(node.body, given))
+        inner = self._params(node.body, self._made(node, fragment, scope, params, key))
+        return self._resolve(node.body.result, node.body, key, inner)
 
 
 def _chain(key: NodeKey) -> list[NodeKey]:

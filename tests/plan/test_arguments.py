@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 
-from onready.engine.graph import each, graph, task
+from onready.engine.graph import Provided, each, graph, task
 from onready.engine.names import NodeKey
 from onready.engine.plan.arguments import UNKNOWN, Arguments, Known
 from onready.engine.plan.compile import compile_plan
@@ -52,6 +52,22 @@ def search(name: str, alphas: list[float]) -> float:
     two = fold.map(each([[1], [2]]), alphas)
     a, b = couple()
     return combine(two, loaded["train"][0], (a, b), one)
+
+
+@task
+def ask(prompt: float, pool: object = Provided("db")) -> float:
+    return 0
+
+
+@graph
+def parts(texts: dict[str, float]) -> float:
+    return ask(texts["a"])
+
+
+@graph
+def talk(text: float, alphas: list[float]) -> float:
+    parts({"a": text, "b": 1.0})
+    return best(ask.map(each(alphas)))
 
 
 def encoded(value: object) -> Encoded:
@@ -123,10 +139,20 @@ def test_what_cannot_be_known_is_unknown() -> None:
     assert arguments("combine", blob)[0]["first"] is UNKNOWN
     live = {key("couple"): Live((1, 2))}
     assert arguments("combine", live)[0]["pair"] is UNKNOWN
-    short = {key("load"): encoded({"train": []}), key("couple"): Compound("tuple", (1.5,))}
+    short: dict[NodeKey, Stored] = {
+        key("load"): encoded({"train": []}),
+        key("couple"): Compound("tuple", (1.5,)),
+    }
     assert arguments("combine", short)[0]["first"] is UNKNOWN
     assert arguments("combine", short)[0]["pair"] is UNKNOWN
     assert repr(UNKNOWN) == "UNKNOWN"
+
+
+def test_provided_objects_are_unknown_and_dicts_open() -> None:
+    plan = compile_plan(talk.bound({}), backends={"thread": Capabilities(in_process=True)})
+    given = Arguments(plan, {"text": 3.0, "alphas": encoded([1])}, {}, {})
+    assert given.of(key("parts/ask")) == ({"prompt": 3.0, "pool": UNKNOWN}, frozenset())
+    assert given.of(key("best"))[0]["models"] is UNKNOWN
 
 
 @pytest.mark.parametrize("text", ["nope", "load/deeper", "fold/nope"])

@@ -137,7 +137,6 @@ class Board:
         self.cancelling = False
         self.failures: list[tuple[NodeKey, Failure, Attempted]] = []
         self.skipped: list[tuple[NodeKey, str]] = []
-        self.attempts: dict[tuple[NodeKey, int], str] = {}
         self.logged: dict[tuple[NodeKey, int], dict[str, int]] = {}
         self._live: dict[NodeKey, Attempted] = {}
         self._inside: dict[Path, list[Row]] = {}
@@ -231,7 +230,6 @@ class Board:
             live = self._live[event.node] = Attempted(event.attempt, backend=row.backend)
         if isinstance(event, AttemptPlanned):
             live.backend = row.backend = event.backend
-            self.attempts[event.node, event.attempt] = event.dispatch
             # Planned ahead of a free slot: its time begins when it starts.
             return
         if live.began is None:
