@@ -89,12 +89,13 @@ def settings_error(
     `given` are the settings as they were written, before variables were filled in, so that a
     message shows `{{TOKEN}}` and not the token. Values of secret fields are never shown.
     """
-    lines: list[str] = []
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        line = _explain(detail["type"], detail["msg"], detail["loc"], model, where, given)
-        if line not in lines:
-            lines.append(line)
-    return ConfigError("\n".join(lines))
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    lines = [
+        _explain(detail["type"], detail["msg"], detail["loc"], model, where, given)
+        for detail in details
+    ]
+    # A union says the same once for each of its members.
+    return ConfigError("\n".join(dict.fromkeys(lines)))
 
 
 def _explain(
@@ -105,6 +106,7 @@ def _explain(
     where: str,
     given: Mapping[str, object],
 ) -> str:
+    path = _without_tags(path, given, kind)
     place = where
     for part in path:
         place = join_place(place, part)
@@ -121,6 +123,23 @@ def _explain(
     if not path:
         return f"{prefix}{allowed}"
     return f"{prefix}got {_shown(path, given, field)}, {allowed}{hint}"
+
+
+def _without_tags(
+    path: Sequence[str | int], given: Mapping[str, object], kind: str
+) -> Sequence[str | int]:
+    """The path as the user wrote it: pydantic adds the names of a union's members."""
+    if kind == "missing":
+        return path
+    value: object = given
+    for length, part in enumerate(path):
+        if isinstance(value, Mapping) and part in value:
+            value = cast("Mapping[str | int, object]", value)[part]
+        elif isinstance(value, list | tuple) and isinstance(part, int):
+            value = cast("Sequence[object]", value)[part]
+        else:
+            return path[: max(1, length)]
+    return path
 
 
 def _field_at(
@@ -160,11 +179,6 @@ def _shown(path: Sequence[str | int], given: Mapping[str, object], field: FieldI
         return "a secret text"
     value: object = given
     for part in path:
-        if isinstance(value, Mapping) and part in value:
-            value = cast("Mapping[str | int, object]", value)[part]
-        elif isinstance(value, list | tuple) and isinstance(part, int):
-            value = cast("Sequence[object]", value)[part]
-        else:
-            break  # A part of the path that the user did not write: a union's tag.
+        value = cast("Mapping[str | int, object]", value)[part]
     text = repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

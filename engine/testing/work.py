@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Final, Literal
@@ -42,7 +43,7 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
-def crash() -> None:
+def crash() -> None:  # pragma: no cover - nothing is written after SIGKILL
     """End the process by SIGKILL, as the kernel does when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(DEADLINE)
@@ -84,39 +85,35 @@ def note(ledger: str, gate: str) -> int:
     return os.getpid()
 
 
-def hang(pids: str) -> None:
+def hang(pids: str) -> None:  # pragma: no cover - as above
     """Start a child that ignores TERM, write both process ids to the file `pids`, never return."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN) if _is_main_thread() else None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     child = subprocess.Popen([sys.executable, "-c", _ORPHAN, pids], stdin=subprocess.DEVNULL)
     with Path(pids).open("a", encoding="utf-8") as file:
         file.write(f"{os.getpid()}\n")
     child.wait(DEADLINE)
 
 
-def _is_main_thread() -> bool:
-    import threading
-
-    return threading.current_thread() is threading.main_thread()
-
-
 def main(arguments: list[str]) -> int:
     """Run one of these functions as a program; its result goes to standard output."""
     name, *rest = arguments
-    if name == "echo":
-        sys.stdout.write("\0".join(rest))
-    elif name == "write":
-        write(int(rest[0]))
-    elif name == "leave":
-        return int(rest[0])
-    elif name == "note":
-        sys.stdout.write(str(note(*rest)))
-    elif name == "hang":
-        hang(*rest)
-    else:
-        message = f"no such work: {name!r}"
-        raise SystemExit(message)
+    match name:
+        case "echo":
+            sys.stdout.write("\0".join(rest))
+        case "write":
+            write(int(rest[0]))
+        case "leave":
+            return int(rest[0])
+        case "note":
+            sys.stdout.write(str(note(*rest)))
+        case "hang":
+            hang(*rest)
+        case _:
+            sys.stderr.write(f"no such work: {name!r}\n")
+            return 2
     return 0
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pragma: no cover - programs are started, and many are killed
     sys.exit(main(sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import anyio
@@ -19,9 +20,8 @@ from onready.engine.testing import (
     RecordingReporter,
     Script,
 )
+from onready.engine.testing.work import main
 from onready.storage.memory import MemoryCatalog
-
-pytestmark = pytest.mark.anyio
 
 
 def attempt(node: str = "node", number: int = 1) -> Attempt:
@@ -48,6 +48,7 @@ async def play(backend: FakeBackend, one: Attempt) -> Outcome:
 # --- the clock ----------------------------------------------------------------------------------
 
 
+@pytest.mark.anyio
 async def test_sleepers_wake_in_order_when_their_time_has_come() -> None:
     clock = ManualClock(100.0)
     woken: list[str] = []
@@ -74,6 +75,7 @@ async def test_sleepers_wake_in_order_when_their_time_has_come() -> None:
     assert clock.advance_to_next() == 0.0
 
 
+@pytest.mark.anyio
 async def test_a_cancelled_sleeper_is_forgotten() -> None:
     clock = ManualClock()
     with anyio.move_on_after(0.01):
@@ -86,6 +88,7 @@ async def test_a_cancelled_sleeper_is_forgotten() -> None:
 # --- the backend --------------------------------------------------------------------------------
 
 
+@pytest.mark.anyio
 async def test_a_script_for_each_attempt_of_a_node() -> None:
     backend = FakeBackend(
         {
@@ -104,8 +107,12 @@ async def test_a_script_for_each_attempt_of_a_node() -> None:
     assert (reporter.output("stdout"), reporter.output("stderr")) == (b"ac", b"b")
     assert reporter.tail(1) == ("abc",)
     assert reporter.handles == [attempt("noisy").name]
+    reporter.warning("odd", "something")
+    reporter.progress(0.5, "half")
+    assert (reporter.warnings, reporter.progresses) == ([("odd", "something")], [(0.5, "half")])
 
 
+@pytest.mark.anyio
 async def test_delays_are_on_the_clock_and_a_second_execute_joins() -> None:
     backend = FakeBackend(lambda one: Script(value=one.number, after=60.0))
     found: list[Outcome] = []
@@ -126,6 +133,7 @@ async def test_delays_are_on_the_clock_and_a_second_execute_joins() -> None:
     assert backend.platform.most_live == 1
 
 
+@pytest.mark.anyio
 async def test_a_hanging_attempt_ends_by_cancellation() -> None:
     backend = FakeBackend({"node": Script("hang")})
     with anyio.move_on_after(0.01) as scope:
@@ -135,6 +143,7 @@ async def test_a_hanging_attempt_ends_by_cancellation() -> None:
     assert not backend.platform.live
 
 
+@pytest.mark.anyio
 async def test_done_but_reported_as_failed() -> None:
     fault = BackendError("the answer was lost", retryable=True)
     backend = FakeBackend(
@@ -148,6 +157,7 @@ async def test_done_but_reported_as_failed() -> None:
     assert await backend.recover(attempt("done"), RecordingReporter()) == Succeeded(8)
 
 
+@pytest.mark.anyio
 async def test_a_second_driver_recovers_and_sweeps() -> None:
     platform = FakePlatform()
     first = FakeBackend(lambda _: Script(value=1, after=9.0), platform=platform)
@@ -162,3 +172,14 @@ async def test_a_second_driver_recovers_and_sweeps() -> None:
         assert set(platform.live) == set()
         assert platform.cancelled == [attempt("b").name]
         tasks.cancel_scope.cancel()
+
+
+def test_work_as_a_program(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["echo", "a", "b c"]) == 0
+    assert main(["note", str(tmp_path / "ledger"), str(tmp_path)]) == 0
+    assert main(["leave", "7"]) == 7
+    assert main(["dance"]) == 2
+    out, err = capfd.readouterr()
+    assert out == f"a\0b c{os.getpid()}"
+    assert err == "no such work: 'dance'\n"
+    assert (tmp_path / "ledger").read_text() == f"{os.getpid()}\n"

@@ -29,7 +29,7 @@ from .conftest import Install
 SOURCE = '''
 from contextlib import asynccontextmanager
 from typing import Literal
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, model_validator
 from onready.engine.plugin import PluginConfig
 from onready.engine.testing import FakeBackend
 
@@ -44,6 +44,14 @@ class Batch(PluginConfig):
     token: SecretStr = SecretStr("")
     hosts: list[int] = []
     limits: Limits = Limits()
+    size: int | Literal["all"] = "all"
+
+    @model_validator(mode="before")
+    @classmethod
+    def check(cls, data):
+        if data.get("queue") == "both":
+            raise ValueError("short and long are one")
+        return data
 
     @classmethod
     def from_address(cls, rest):
@@ -197,13 +205,17 @@ def test_a_config_is_frozen(batch: None) -> None:
         ({"queue": "slow"}, "(The queue that jobs go to.)"),
         (
             {"quewe": "short"},
-            "backends.mine.quewe: no such setting; did you mean 'queue'?; allowed: hosts, limits,",
+            "backends.mine.quewe: no such setting; did you mean 'queue'?; allowed: hosts, limits, queue, size,",
         ),
         ({"url": 5}, "backends.mine.url: got 5, should be a valid string"),
         ({"hosts": [1, "two"]}, "backends.mine.hosts[1]: got 'two', should be a valid integer"),
         ({"limits": {"cpu": 65}}, "backends.mine.limits.cpu: got 65, should be less than or equal"),
         ({"limits": {"cpu": 65}}, "(cores a job may ask for)"),
         ({"limits": {"cpus": 5}}, "backends.mine.limits.cpus: no such setting; did you mean 'cpu'"),
+        ({"url": ["x" * 99]}, "backends.mine.url: got ['xxxxxxxxxxxxxxxx"),
+        ({"url": ["x" * 99]}, "xxx..., should be a valid string"),
+        ({"size": "many"}, "backends.mine.size: got 'many', should be"),
+        ({"size": True, "queue": "both"}, "backends.mine: short and long are one"),
         ({"limits": 3}, "backends.mine.limits: got 3, should be"),
         ({"url": "{{NO_URL}}"}, "backends.mine.url: the environment variable NO_URL is not set"),
         ({"hosts": ["{{A B}}"]}, "backends.mine.hosts[0]: '{{A B}}' does not name"),
