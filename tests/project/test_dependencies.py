@@ -23,8 +23,8 @@ OPTIONAL = {
     "pytest": "the contract suites of onready.engine.testing",
 }
 
-AWAITED = {"structlog"}
-"""Declared, and used by nothing yet: the engine says nothing by itself so far."""
+AWAITED: set[str] = set()
+"""Declared, and used by nothing yet."""
 
 
 def declared() -> set[str]:
