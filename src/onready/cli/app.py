@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError
 
 from onready.cli.console import Console
-from onready.cli.exits import CANCELLED, OK, USAGE, Exit, code_of
+from onready.cli.exits import CANCELLED, INTERNAL, OK, USAGE, Exit, code_of
 from onready.cli.words import inside
 from onready.engine.errors import GraphError, InternalError, OnreadyError
 from onready.engine.settings import did_you_mean
@@ -29,6 +29,9 @@ New here? `onready run hello`, then `onready init`."""
 
 
 HELP_FLAGS: Final = ("--help", "-h")
+
+
+REPORT_IT: Final = "this is a fault of onready: please report it with the lines above"
 
 
 class Verb(NamedTuple):
@@ -105,10 +108,27 @@ def run_app(words: Sequence[str]) -> int:
         # Whoever read our output has enough, as `head` does: no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except Exception as error:  # noqa: BLE001 - the last place that can say what happened
+        return _unexpected(error, console)
     except KeyboardInterrupt:
         console.complain("interrupted")
         return CANCELLED
     return result if isinstance(result, int) else OK
+
+
+def _unexpected(error: Exception, console: Console) -> int:
+    """A fault of ours, or an error of ours that came out wrapped by a task group."""
+    inner: BaseException = error
+    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+        inner = inner.exceptions[0]
+    if isinstance(inner, OnreadyError):
+        console.complain(error_message(inner, console))
+        return code_of(inner)
+    import traceback
+
+    console.complain("".join(traceback.format_exception(inner)).rstrip())
+    console.complain(f"{console.err('error:', 'red')} {REPORT_IT}")
+    return INTERNAL
 
 
 def _wants_help(words: Sequence[str]) -> bool:
@@ -142,5 +162,5 @@ def error_message(error: OnreadyError, console: Console) -> str:
 
         text = "\n".join([text, *(f"    {line}" for line in user_frames(error.__cause__))])
     if isinstance(error, InternalError):
-        text += "\n  this is a fault of onready: please report it with the lines above"
+        text += f"\n  {REPORT_IT}"
     return f"{head} {text}"
