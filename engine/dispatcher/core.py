@@ -191,7 +191,7 @@ class Dispatcher:
         self.ticking = False
         self.turn()
         if self.admission.inline.queue and not self.closing:
-            self.admission.inline.wake_one()
+            self.admission.inline.wake()
 
     def tick_soon(self) -> None:
         """Have a tick follow once the loop gets round to it."""
@@ -278,7 +278,7 @@ class Dispatcher:
         """A turn made outside of a worker: somebody must work on what it made ready."""
         self.turn()
         if self.admission.inline.queue:
-            self.admission.inline.wake_one()
+            self.admission.inline.wake()
 
     def _close(self, row: Row, status: ScopeStatus) -> None:
         if status == "succeeded":
@@ -352,7 +352,7 @@ class Dispatcher:
         Where the caller is cancelled, the run is cancelled, given its grace, and the
         cancellation goes on.
         """
-        async with open_loop(self._crash) as loop:
+        async with open_loop(self.crash) as loop:
             self.loop = loop
             try:
                 loop.spawn(partial(self.journal.write, loop))
@@ -413,7 +413,7 @@ class Dispatcher:
         self.journal.extend([event])
         await self.journal.flushed()
 
-    def _crash(self, error: BaseException) -> None:
+    def crash(self, error: BaseException) -> None:
         """A coroutine of ours raised: the run cannot go on, whatever it was."""
         if self._fault is None:
             self._fault = error

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
 LIVE: Final = 1000
 """In-process async nodes that may wait at once in one run."""
 
+BURST: Final = 64
+"""Workers woken at a time, at most."""
+
+CROWD: Final = 8
+"""Workers that wait in nodes; from here on, turns are left to the tick."""
+
+IDLE: Final = 32
+"""Workers kept for the next rows; to end one later costs more than to start another."""
+
 SLICE: Final = 0.005
 """Seconds that a worker runs nodes that never suspend before it lets others have the loop."""
 
@@ -39,17 +49,17 @@ LONG_TEXT: Final = 4096
 
 
 class Worker:
-    """One worker coroutine; `row` is what it runs now. `cause`: why it was told to stop."""
+    """One worker coroutine; `row` is what it runs now. `cause`: why it was told to stop.
 
-    __slots__ = ("cause", "handle", "number", "row", "ticket", "waker")
+    Class attributes and no `__init__`: a thousand nodes that wait need a thousand of these.
+    """
 
-    def __init__(self, waker: Waker) -> None:
-        self.waker = waker
-        self.row: Row | None = None
-        self.number = 0
-        self.ticket: Ticket | None = None
-        self.cause = ""
-        self.handle: Handle | None = None
+    row: Row | None = None
+    number = 0
+    ticket: Ticket | None = None
+    cause = ""
+    handle: Handle | None = None
+    waker: Waker | None = None
 
 
 class InlinePool:
@@ -59,23 +69,32 @@ class InlinePool:
         self._dispatcher = dispatcher
         self.queue: deque[Row | Ticket] = deque()
         self.workers: set[Worker] = set()
-        self._idle: list[Worker] = []
+        self._idle: list[Waker] = []
         self._paused = 0
+        self._burst = 1
 
     def submit(self, ticket: Ticket) -> None:
         """Queue an attempt that needs care: it has its share of its limits already."""
         self.queue.append(ticket)
 
-    def wake_one(self) -> None:
-        """See to it that somebody works on the queue."""
+    def wake(self) -> None:
+        """See to it that somebody works on the queue.
+
+        Called while every worker waits in its node. If that happens again and again, the nodes
+        are such that wait: then more workers at a time.
+        """
         if self._paused:
             return
-        if self._idle:
-            self._idle.pop().waker.wake()
-        elif len(self.workers) < LIVE:
-            worker = Worker(self._dispatcher.loop.waker())
-            self.workers.add(worker)
-            worker.handle = self._dispatcher.loop.spawn(lambda: self._work(worker))
+        self._burst = min(self._burst * 2, BURST)
+        for _ in range(min(self._burst, len(self.queue))):
+            if self._idle:
+                self._idle.pop().wake()
+            elif len(self.workers) < LIVE:
+                worker = Worker()
+                self.workers.add(worker)
+                worker.handle = self._dispatcher.loop.start(partial(self._work, worker))
+            else:
+                return
 
     def cancel(self, rows: set[int], cause: str) -> None:
         """Stop the workers that run these rows (by `id`)."""
@@ -120,10 +139,11 @@ class InlinePool:
     async def _work(self, worker: Worker) -> None:
         try:
             await self._serve(worker)
+        except Exception as error:  # noqa: BLE001 - a node's own never comes here
+            self._dispatcher.crash(error)
         finally:
             self.workers.discard(worker)
-            if worker in self._idle:
-                self._idle.remove(worker)
+            self._dispatcher.loop.forget(worker.handle)
             row = worker.row
             if row is not None:
                 # The cancellation went through the node: that is its end, and this worker's.
@@ -134,13 +154,23 @@ class InlinePool:
     async def _serve(self, worker: Worker) -> None:
         dispatcher = self._dispatcher
         queue = self.queue
+        idle = self._idle
         pause = dispatcher.loop.pause
         slice_end = perf_counter() + SLICE
         while not worker.cause:
             if not queue:
-                dispatcher.turn()
+                self._burst = 1
+                if len(self.workers) - len(idle) > CROWD:
+                    # Others end in this same round of the loop: one turn for them all.
+                    dispatcher.tick_soon()
+                else:
+                    dispatcher.turn()
                 if not queue:
-                    self._idle.append(worker)
+                    if len(idle) >= IDLE:
+                        return
+                    if worker.waker is None:
+                        worker.waker = dispatcher.loop.waker()
+                    idle.append(worker.waker)
                     await worker.waker.park()
                     slice_end = perf_counter() + SLICE
                     continue
