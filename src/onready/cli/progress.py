@@ -11,16 +11,18 @@ import importlib
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, cast
 
-from onready.cli.board import Board, Row
+from onready.cli.board import Board, Row, path_of
 from onready.cli.console import Console
 from onready.cli.lines import detail, duration, label, mark_of, width_of
 from onready.cli.words import counted, cut
+from onready.engine.events import AnyEvent, NodeCached, NodeSucceeded
 
 if TYPE_CHECKING:
     from rich.live import Live
 
+_ENDS: Final = (NodeSucceeded, NodeCached)
 PATIENCE: Final = 0.15
 """Seconds before the live picture appears: a run that is over by then shows its lines alone."""
 PERIOD: Final = 0.1
@@ -62,14 +64,16 @@ class Progress:
 
     # --- lines --------------------------------------------------------------------------------
 
-    def changed(self) -> None:
-        """After each batch of events: in a pipe, say which rows have ended."""
-        if self.console.quiet or self.console.live or len(self.board.rows) > MOST_LINES:
+    def changed(self, event: AnyEvent) -> None:
+        """After each event: in a pipe, say which row has ended by it."""
+        if type(event) not in _ENDS or self.console.quiet or self.console.live:
             return
-        for path, row in self.board.rows.items():
-            # What went wrong is said at the end, in the graph's order.
-            if path not in self._shown and row.done and row.status in {"succeeded", "cached"}:
-                self._line(row)
+        row = self.board.rows.get(path_of(cast("NodeSucceeded", event).node))
+        if row is None or row.path in self._shown or len(self.board.rows) > MOST_LINES:
+            return
+        # What went wrong is said at the end, in the graph's order.
+        if row.done and row.status in {"succeeded", "cached"}:
+            self._line(row)
 
     def finish(self) -> None:
         """After the run's end: the lines that are not there yet, in the graph's order."""
