@@ -20,10 +20,16 @@ from typing import TYPE_CHECKING, Final
 from onready.engine.errors import GraphError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 FILE_PREFIX: Final = "_onready_file_"
 """Modules loaded from a file are named with this, a hash of the path, and the file's stem."""
+
+_NOT_A_REFERENCE: Final = "G060"
+_NO_MODULE: Final = "G061"
+_NO_NAME: Final = "G062"
+_IMPORT_FAILED: Final = "G063"
+_NO_FUNCTION: Final = "G064"
 
 _lock: Final = threading.RLock()
 
@@ -48,7 +54,7 @@ def load_function(reference: str) -> Callable[..., object]:
     found = load(reference)
     if not callable(found):
         message = f"{reference} is a {type(found).__name__}, not a function"
-        raise _refused("G064", message)
+        raise _refused(_NO_FUNCTION, message)
     return found
 
 
@@ -57,7 +63,7 @@ def load_raw(reference: str) -> object:
     place, colon, qualname = reference.rpartition(":")
     if not colon or not place or not qualname:
         message = f"not a reference: {reference!r}"
-        raise _refused("G060", message, "write module:name or /folder/file.py:name")
+        raise _refused(_NOT_A_REFERENCE, message, "write module:name or /folder/file.py:name")
     module = load_file(Path(place)) if place.endswith(".py") else _import(place)
     found: object = module
     for part in qualname.split("."):
@@ -77,7 +83,7 @@ def _no_attribute(
     if part == "<locals>":
         cure = "move the function to the top level of its module"
         message = f"{place}:{qualname} is defined inside a function, so it cannot be imported"
-        return _refused("G062", message, cure)
+        return _refused(_NO_NAME, message, cure)
     import difflib
 
     near = difflib.get_close_matches(part, [name for name in dir(found) if name[0] != "_"], n=1)
@@ -85,7 +91,7 @@ def _no_attribute(
     cure = f"did you mean {near[0]!r}?" if near else ""
     if not cure:
         cure = 'is it defined only under `if __name__ == "__main__"`, or deleted since?'
-    return _refused("G062", f"{owner} has no {part!r}", cure)
+    return _refused(_NO_NAME, f"{owner} has no {part!r}", cure)
 
 
 def _import(name: str) -> ModuleType:
@@ -96,14 +102,14 @@ def _import(name: str) -> ModuleType:
         if missing != name and not name.startswith(f"{missing}."):
             raise _import_failed(name, error) from error
         cure = "install its package where the worker runs, or run from the folder it is in"
-        raise _refused("G061", f"no module named {name!r}", cure) from error
+        raise _refused(_NO_MODULE, f"no module named {name!r}", cure) from error
     except Exception as error:
         raise _import_failed(name, error) from error
 
 
 def _import_failed(name: str, error: Exception) -> GraphError:
     message = f"importing {name} failed: {type(error).__name__}: {error}"
-    return _refused("G063", message)
+    return _refused(_IMPORT_FAILED, message)
 
 
 def file_module(path: Path) -> str:
@@ -127,11 +133,11 @@ def load_file(path: Path) -> ModuleType:
             return known
         if not path.is_file():
             message = f"no file {path}"
-            raise _refused("G061", message, "give the path of a Python file")
+            raise _refused(_NO_MODULE, message, "give the path of a Python file")
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
             message = f"{path} is no Python file"
-            raise _refused("G061", message)
+            raise _refused(_NO_MODULE, message)
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
@@ -147,7 +153,7 @@ def load_file(path: Path) -> ModuleType:
 
 
 @contextmanager
-def _folder_first(folder: str) -> Iterator[None]:
+def _folder_first(folder: str) -> Generator[None]:
     sys.path.insert(0, folder)
     try:
         yield

@@ -162,7 +162,7 @@ class Child:
 def _pidfd(pid: int) -> int:
     try:
         return os.pidfd_open(pid)
-    except OSError:  # no descriptor is left: then the child cannot be looked after
+    except OSError:  # pragma: no cover - no descriptor is left: it cannot be looked after then
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise

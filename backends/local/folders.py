@@ -63,15 +63,17 @@ class Folders:
 
     async def take(self) -> Folder:
         """An empty folder (0700); OSError where there can be none."""
-        if not self._free:
-            self._free.extend(await self._pump.ask(self._make))
+        while not self._free:
+            await self._pump.ask(self._make)
         folder = self._free.popleft()
         folder.watched = time.monotonic() - folder.made > _SETTLED
         return folder
 
-    def _make(self) -> list[Folder]:
+    def _make(self) -> None:
         self._owned = self._owned or not self.parent.exists()
-        return [_new(self.parent) for _ in range(_BATCH)]
+        for _ in range(_BATCH):
+            # At once: whoever asked may have been cancelled, and then nobody takes a reply.
+            self._free.append(_new(self.parent))
 
     def _remove(self, folder: Folder) -> None:
         os.close(folder.descriptor)
@@ -89,9 +91,12 @@ class Folders:
 
     def close(self) -> None:
         """Remove what is kept, soon."""
-        free, self._free = self._free, deque()
-        for folder in free:
-            self._pump.do(partial(self._remove, folder))
+        self._pump.do(self._remove_free)
+
+    def _remove_free(self) -> None:
+        # In the pump's thread: whatever was asked for before is made by now.
+        while self._free:
+            self._remove(self._free.popleft())
 
 
 def _new(parent: Path) -> Folder:

@@ -110,7 +110,7 @@ def _which(name: str, path: str | None) -> str | None:
 
 
 def _look() -> tuple[Memory, str]:
-    if not sys.platform.startswith("linux") or not is_supported():
+    if not is_supported():  # pragma: no cover - other systems
         message = (
             "child processes need Linux 5.4 with glibc 2.29 or musl 1.1.24, or newer; "
             f"this is {sys.platform}"

@@ -13,7 +13,7 @@ def cpu_count() -> int:
     """Processors that this process may use: its affinity where the system knows one."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1
+    return os.cpu_count() or 1  # pragma: no cover - other systems than Linux
 
 
 def make_private(folder: Path) -> None:
@@ -32,9 +32,6 @@ def oom_kills() -> int:
     """How many processes this machine's kernel has killed for want of memory; 0 where unknown."""
     try:
         text = Path("/proc/vmstat").read_text(encoding="ascii")
-    except OSError:
+    except OSError:  # pragma: no cover - /proc is there on Linux, unless it is hidden
         return 0
-    for line in text.splitlines():
-        if line.startswith("oom_kill "):
-            return int(line.split()[1])
-    return 0
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill "))

@@ -25,8 +25,8 @@ from onready.backends.local.relay import copy_blobs, reachable
 from onready.backends.local.running import (
     TAIL,
     Ending,
+    bad_end,
     config_failure,
-    exit_failure,
     run_child,
 )
 from onready.engine.errors import BackendError
@@ -42,7 +42,7 @@ from onready.engine.spi import (
     result_name,
 )
 from onready.engine.values.stored import Durable
-from onready.engine.worker.record import decode_record
+from onready.engine.worker.record import decode_record, encode_envelope
 from onready.engine.worker.single import BAD_ENVELOPE, FOLDER_VARIABLE, PATH_VARIABLE, TRY_AGAIN
 from onready.engine.worker.speaking import PROGRESS_VARIABLE, ProgressLines, write_all
 
@@ -73,7 +73,7 @@ async def _run(
     address: str,
     inputs: Mapping[str, Durable],
 ) -> Outcome:
-    envelope = msgspec.json.encode(envelope_of(attempt, call, address, inputs))
+    envelope = encode_envelope(envelope_of(attempt, call, address, inputs))
     path = attempt.folder / "envelope.json"
     await host.pump.ask(partial(_write, path, envelope))
     more = {
@@ -143,7 +143,7 @@ def _without_record(attempt: Attempt, ending: Ending, report: Reporter) -> Outco
     if ending.code == 0:
         message = "the worker ended well and left no result record"
         raise BackendError(message)
-    return Failed(exit_failure(attempt, "the worker process", ending, report))
+    return bad_end(attempt, "the worker process", ending, report)
 
 
 def _write(path: Path, content: bytes) -> None:

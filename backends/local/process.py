@@ -26,7 +26,7 @@ from onready.backends.local.environment import thread_limits
 from onready.backends.local.host import Host, open_host
 from onready.backends.local.machine import cpu_count
 from onready.backends.local.relay import durable
-from onready.backends.local.running import TAIL, Ending, exit_failure, warn_unkillable
+from onready.backends.local.running import TAIL, Ending, bad_end, warn_unkillable
 from onready.backends.local.worker import Died, Worker
 from onready.engine.errors import BackendError, StoreError
 from onready.engine.plugin import PluginConfig
@@ -37,6 +37,7 @@ from onready.engine.spi import (
     Catalog,
     Failed,
     Labels,
+    Lost,
     Outcome,
     Reporter,
     Succeeded,
@@ -75,7 +76,7 @@ class ProcessBackend:
         try:
             return await _outcome(done, attempt, report)
         finally:
-            if done.folder:
+            if not isinstance(done, Done) or done.folder:
                 await _remove(attempt)
 
     async def _with_folder(
@@ -103,7 +104,7 @@ class ProcessBackend:
             self._address = (catalog, address)
         return address
 
-    async def _do(self, job: bytearray, attempt: Attempt, report: Reporter) -> Done:
+    async def _do(self, job: bytearray, attempt: Attempt, report: Reporter) -> Done | Failed | Lost:
         worker = await self._take()
         report.started(f"pid {worker.child.pid}")
         try:
@@ -111,8 +112,7 @@ class ProcessBackend:
         except Died:
             code = await self._without(worker.bury())
             starved = code == -signal.SIGKILL and await self._host.memory_ran_out()
-            failure = exit_failure(attempt, "the worker process", Ending(code, starved), report)
-            return Done(Failed(failure), folder=True)
+            return bad_end(attempt, "the worker process", Ending(code, starved), report)
         except BaseException:
             with anyio.CancelScope(shield=True):  # bounded by `stop`
                 if not await self._without(worker.stop(attempt.grace)):
@@ -200,7 +200,9 @@ def _job(attempt: Attempt, work: Call, address: str, inputs: dict[str, Durable])
     )
 
 
-async def _outcome(done: Done, attempt: Attempt, report: Reporter) -> Outcome:
+async def _outcome(done: Done | Failed | Lost, attempt: Attempt, report: Reporter) -> Outcome:
+    if not isinstance(done, Done):
+        return done
     outcome = done.outcome
     if isinstance(outcome, Failed):
         return Failed(msgspec.structs.replace(outcome.failure, log=report.tail(TAIL)))

@@ -14,8 +14,8 @@ import anyio
 
 from onready.backends.local.child import KILL_PATIENCE, Child, Launch
 from onready.backends.local.host import CannotStart, Host
-from onready.engine.errors import BackendError, Failure
-from onready.engine.spi import Attempt, Reporter
+from onready.engine.errors import BackendError, Failure, FailureKind
+from onready.engine.spi import Attempt, Failed, Lost, Reporter
 
 TAIL: Final = 20
 """Last lines of output that a failure shows."""
@@ -90,23 +90,24 @@ def start_error(launch: Launch, error: Exception) -> Exception:
     return BackendError(f"starting {program!r} failed: {error}", retryable=True)
 
 
-def exit_failure(attempt: Attempt, what: str, ending: Ending, report: Reporter) -> Failure:
-    """The failure of an attempt whose process ended with a code other than 0, or by a signal."""
+def bad_end(attempt: Attempt, what: str, ending: Ending, report: Reporter) -> Failed | Lost:
+    """The outcome of an attempt whose process ended with a code other than 0, or by a signal."""
     code = ending.code
+    kind: FailureKind = "exit"
     if code is None:
         kind, said, reason = "lost", "ended, and somebody else took its exit status", ""
     elif code >= 0:
-        kind, said, reason = "exit", f"exited with status {code}", f"exit status {code}"
+        said, reason = f"exited with status {code}", f"exit status {code}"
     else:
         reason = signal_name(-code)
-        kind, said = "exit", f"was killed by {reason}"
+        said = f"was killed by {reason}"
         if ending.starved:
             kind, said = "oom", f"{said}: the machine ran out of memory"
         elif code == -signal.SIGKILL:
             said += ", by somebody or for want of memory"
-    return Failure(
-        kind=kind,  # type: ignore[arg-type] # one of three literals
-        message=f"{what} {said}",
+    failure = Failure(
+        kind,
+        f"{what} {said}",
         node=str(attempt.key),
         attempt=attempt.number,
         reason=reason,
@@ -114,6 +115,7 @@ def exit_failure(attempt: Attempt, what: str, ending: Ending, report: Reporter) 
         # As a shell has it: 128 + the signal's number.
         exit_code=code if code is None or code >= 0 else 128 - code,
     )
+    return Lost(failure) if code is None else Failed(failure)
 
 
 def config_failure(attempt: Attempt, message: str) -> Failure:

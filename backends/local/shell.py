@@ -18,8 +18,8 @@ from onready.backends.local.environment import marks
 from onready.backends.local.host import CannotStart, Host
 from onready.backends.local.running import (
     TAIL,
+    bad_end,
     config_failure,
-    exit_failure,
     run_child,
 )
 from onready.backends.local.text import OutputText
@@ -82,7 +82,7 @@ async def _run(
         launch = await _launch(host, shell, given, attempt, report, text, folder.path)
         ending = await run_child(launch, host, report, attempt.grace)
         if ending.code != 0:
-            return Failed(exit_failure(attempt, shell.argv[0], ending, report))
+            return bad_end(attempt, shell.argv[0], ending, report)
         if text is None:
             return await _files(shell, attempt, folder.path)
         return await _text(text, attempt, report)

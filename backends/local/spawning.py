@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Final
@@ -58,12 +59,12 @@ def _library() -> _Library:
 
 
 def is_supported() -> bool:
-    """Whether the C library can do it; loads it."""
+    """Whether this system can do it; loads the library."""
     try:
         _library()
-    except (OSError, AttributeError):
+    except (OSError, AttributeError):  # pragma: no cover - other systems
         return False
-    return True
+    return sys.platform.startswith("linux")
 
 
 def spawn(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from onready.engine.spi import Catalog
-from onready.engine.values import bring, needs_bringing, needs_settling, settle
+from onready.engine.values import bring, needs_bringing, settle
 from onready.engine.values.stored import Durable, Stored
 
 T = TypeVar("T")
@@ -62,6 +62,3 @@ class WorkerCatalog:
 def any_needs_bringing(inputs: Mapping[str, Stored]) -> bool:
     """Whether a catalog is needed to decode these inputs."""
     return any(needs_bringing(stored) for stored in inputs.values())
-
-
-__all__ = ["WorkerCatalog", "any_needs_bringing", "needs_settling"]

@@ -1,6 +1,6 @@
 """What a driver and a warm worker say to each other over their socket.
 
-A frame is four bytes of length and a msgpack array. The driver says Hello once, then one Job at a
+A frame is eight bytes of length and a msgpack array. The driver says Hello once, then one Job at a
 time; the worker answers with any number of Progress and one Done per Job.
 
 Rule of this room: data and its bytes; no sockets.
@@ -16,8 +16,7 @@ import msgspec
 from onready.engine.spi import Failed, Succeeded
 from onready.engine.values.stored import Durable
 
-_LENGTH: Final = 4
-_FRAME_LIMIT: Final = (1 << 32) - 1
+_LENGTH: Final = 8
 
 
 class Hello(msgspec.Struct, array_like=True, tag="hello"):
@@ -61,14 +60,10 @@ decode_answer: Final[Callable[[bytes], Progress | Done]] = msgspec.msgpack.Decod
 
 
 def frame(message: Hello | Job | Progress | Done) -> bytearray:
-    """The bytes of one frame; ValueError where it is too large for one."""
+    """The bytes of one frame."""
     buffer = bytearray(_LENGTH)
     _encoder.encode_into(message, buffer, _LENGTH)
-    size = len(buffer) - _LENGTH
-    if size > _FRAME_LIMIT:
-        message_text = f"{size:,} bytes are too many for one message to a worker"
-        raise ValueError(message_text)
-    buffer[:_LENGTH] = size.to_bytes(_LENGTH, "big")
+    buffer[:_LENGTH] = (len(buffer) - _LENGTH).to_bytes(_LENGTH, "big")
     return buffer
 
 

@@ -22,9 +22,10 @@ from typing import Final
 from onready.engine.failure import failure_from
 from onready.engine.names import NodeKey
 from onready.engine.spi import Call, Failed, Succeeded
+from onready.engine.values import needs_settling
 from onready.engine.values.stored import Stored
 from onready.engine.worker.calling import run_call
-from onready.engine.worker.catalogs import WorkerCatalog, any_needs_bringing, needs_settling
+from onready.engine.worker.catalogs import WorkerCatalog, any_needs_bringing
 from onready.engine.worker.ending import Terminated, die_by_term, raise_on_term
 from onready.engine.worker.frames import (
     Done,
@@ -60,7 +61,7 @@ class WarmWorker:
                 else:
                     done = copy_context().run(self._run, message)
                     _flush()
-                    self._channel.sendall(_answer(done, message))
+                    self._channel.sendall(frame(done))
 
     def close(self) -> None:
         """Give catalogs back."""
@@ -100,14 +101,6 @@ class WarmWorker:
 
     def _tell(self, fraction: float | None, message: str) -> None:
         self._channel.sendall(frame(Progress(fraction, message)))
-
-
-def _answer(done: Done, job: Job) -> bytearray:
-    try:
-        return frame(done)
-    except ValueError as error:
-        failure = failure_from(error, node=job.node, attempt=job.attempt)
-        return frame(Done(Failed(failure), done.folder))
 
 
 def _flush() -> None:

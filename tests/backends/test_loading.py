@@ -82,6 +82,26 @@ def test_what_is_no_function_is_refused(script: Path) -> None:
     assert caught.value.code == "G064"
 
 
+def test_a_module_that_fails_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wants_another.py").write_text("import not_installed_anywhere\n")
+    (tmp_path / "divides.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("wants_another", "divides"):
+        with pytest.raises(GraphError) as caught:
+            load(f"{name}:f")
+        assert caught.value.code == "G063"
+
+
+def test_a_file_that_exits_does_exit(tmp_path: Path) -> None:
+    path = tmp_path / "exits.py"
+    path.write_text("raise SystemExit(3)\n")
+    with pytest.raises(SystemExit):
+        load(f"{path}:f")
+    assert file_module(path.resolve()) not in sys.modules
+
+
 @pytest.mark.parametrize("body", ["import no_such_thing_at_all\n", "1 / 0\n", "def f(:\n"])
 def test_a_file_that_fails_is_the_users_error_and_can_be_tried_again(
     tmp_path: Path, body: str

@@ -32,9 +32,9 @@ def test_frames_come_back_in_order_with_their_streams(tmp_path: Path) -> None:
 
 def test_no_file_before_the_first_byte_then_private_ones(tmp_path: Path) -> None:
     store = LogStore(tmp_path / "deep" / "logs")
+    writer = store.writer("run-1", "onready-a")
     previous = os.umask(0)
     try:
-        writer = store.writer("run-1", "onready-a")
         writer.write("stdout", b"")
         assert not (tmp_path / "deep").exists()
         writer.write("stdout", b"x")

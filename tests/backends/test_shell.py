@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
@@ -14,8 +16,9 @@ import anyio
 import psutil
 import pytest
 
+from onready.backends.local import child
 from onready.backends.local.subprocess import SubprocessBackend, SubprocessConfig
-from onready.engine.spi import Shell, Succeeded
+from onready.engine.spi import Lost, Shell, Succeeded
 from onready.engine.testing.fakes import RecordingReporter
 from onready.engine.values import File, ValueType, settle
 from tests.backends.kit import PATIENCE, Bench, failure, is_alive, memory, until
@@ -163,6 +166,8 @@ async def test_an_untouched_folder_serves_again(bench: Bench) -> None:
         (Shell(("/etc/passwd",)), "config", "may not be run", None),
         (Shell(("echo", "x" * 3_000_000)), "config", "too long", None),
         (sh("printf '\\377'"), "error", "not UTF-8", None),
+        (sh("true", environment=(("A", "x\0y"),)), "config", "NUL", None),
+        (Shell(("echo", "x\0y")), "config", "null byte", None),
     ],
 )
 async def test_failures_name_their_cause(
@@ -260,6 +265,35 @@ def _session(pid: int) -> int:
         return os.getsid(pid)
     except ProcessLookupError:
         return 0
+
+
+async def test_an_end_that_the_system_does_not_tell_is_lost(bench: Bench) -> None:
+    previous = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        async with opened() as backend:
+            outcome = await backend.execute(bench.attempt(sh("exit 3")), RecordingReporter())
+    finally:
+        signal.signal(signal.SIGCHLD, previous)
+    assert isinstance(outcome, Lost)
+    assert outcome.failure.kind == "lost"
+
+
+async def test_what_cannot_be_killed_is_told_and_left(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No process survives KILL where a test can make it: so there is no time to see it end.
+    monkeypatch.setattr(child, "KILL_PATIENCE", 0.0)
+    report = RecordingReporter()
+    async with opened() as backend:
+        attempt = bench.attempt(sh('trap "" TERM; sleep 600'), grace=0.0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(backend.execute, attempt, report)
+            await until(lambda: report.handles)
+            tasks.cancel_scope.cancel()
+    assert [code for code, _ in report.warnings] == ["CancelTimeout"]
+    pid = int(report.handles[0].removeprefix("pid "))
+    with contextlib.suppress(ChildProcessError):
+        await anyio.to_thread.run_sync(os.waitpid, pid, 0)
 
 
 async def test_what_a_program_leaves_running_is_killed(bench: Bench) -> None:

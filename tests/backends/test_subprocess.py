@@ -81,6 +81,13 @@ async def test_not_a_number_comes_back(tmp_path: Path) -> None:
         assert repr(await bench.value(outcome)) == "nan"
 
 
+async def test_not_a_number_goes_in(tmp_path: Path) -> None:
+    bench = memory(tmp_path)
+    async with opened() as backend:
+        attempt = bench.attempt(nodes.shown, {"x": float("nan")})
+        assert await bench.value(await backend.execute(attempt, RecordingReporter())) == "nan"
+
+
 async def test_the_record_is_believed_and_not_the_exit_code(tmp_path: Path) -> None:
     async with directory(tmp_path) as catalog, opened() as backend:
         bench = Bench(catalog, tmp_path)
