@@ -5,7 +5,6 @@ Rule of this room: nothing of ours is imported here, and nothing here does I/O.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from dataclasses import dataclass
@@ -122,12 +121,11 @@ class NodeKey:
 def dispatch_name(run: str, key: NodeKey, attempt: int) -> str:
     """The external name of one attempt: the same for the same (run, key, attempt), always.
 
-    `onready-` and 26 base-32 characters, 128 bits of a BLAKE2b hash: short enough for a
+    `onready-` and 32 hexadecimal digits, 128 bits of a BLAKE2b hash: short enough for a
     Kubernetes Job (52), long enough that a million names do not clash.
     """
     text = f"{run}\0{key}\0{attempt}"
-    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-    return "onready-" + base64.b32encode(digest).decode().rstrip("=").lower()
+    return "onready-" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ class Admission:
             backend = task.spec.backend
             feed = self.inline if backend == INLINE else self.bulk.get(backend)
             submit = feed.submit if feed is not None else self.remote[backend].submit
-            lane = self._lanes[key] = Lane(task, demands, submit)
+            lane = self._lanes[key] = Lane(task, demands, submit, self._wake)
         return lane
 
     def forget_map(self, row: Row) -> None:
@@ -145,13 +145,12 @@ class Admission:
             if planned:
                 self._planned.append((lane, planned))
             return
-        wake = partial(self._wake, lane)
         backlog = lane.backlog
         while backlog:
             row = backlog[0]
             if row.state is not READY:
                 backlog.popleft()
-            elif lane.take(wake):
+            elif lane.take():
                 backlog.popleft()
                 ticket = Ticket(row, lane, row.attempt + 1)
                 ticket.holds = True
@@ -186,12 +185,11 @@ class Admission:
     def _launch(self, lane: Lane, tickets: Sequence[Ticket]) -> None:
         lane.queue.extend(tickets)
         queue = lane.queue
-        wake = partial(self._wake, lane)
         while queue:
             ticket = queue[0]
             if ticket.done:
                 queue.popleft()
-            elif lane.take(wake):
+            elif lane.take():
                 queue.popleft()
                 ticket.holds = True
                 lane.submit(ticket)
@@ -199,8 +197,10 @@ class Admission:
                 return
 
     def _wake(self, lane: Lane) -> None:
-        self.stalled.append(lane)
-        self._dispatcher.tick_soon()
+        if not lane.stalled:
+            lane.stalled = True
+            self.stalled.append(lane)
+            self._dispatcher.tick_soon()
 
     def close(self) -> None:
         """The run is over: what its attempts held goes back to other runs."""
@@ -213,7 +213,9 @@ class Admission:
     def pump_stalled(self) -> None:
         """Try the lanes again whose limits had something given back."""
         for _ in range(len(self.stalled)):
-            self.pump(self.stalled.popleft())
+            lane = self.stalled.popleft()
+            lane.stalled = False
+            self.pump(lane)
         for feed in self.bulk.values():
             feed.flush()
 

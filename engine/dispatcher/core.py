@@ -125,7 +125,8 @@ class Dispatcher:
         self.draw = services.draw
         self.grace = options.grace
         self.inbox: list[Fact] = []
-        self.ticking = False
+        # Until `drive` begins there is no loop to tick in: what comes meanwhile waits in the inbox.
+        self.ticking = True
         self.closing = False
         self.result: Stored = None
         self.status: RunStatus = "running"
@@ -297,7 +298,8 @@ class Dispatcher:
         if self._end is None and self.reason:
             if grace < self.grace:
                 self.grace = grace
-                self.loop.later(grace, self._force)
+                if self._forcing:
+                    self.loop.later(grace, self._force)
         elif self._end is None:
             self.grace = grace
             self.reason = reason or "cancelled"
@@ -354,6 +356,7 @@ class Dispatcher:
         """
         async with open_loop(self.crash) as loop:
             self.loop = loop
+            self.ticking = False
             try:
                 loop.spawn(partial(self.journal.write, loop))
                 self.journal.extend([self.options.started])

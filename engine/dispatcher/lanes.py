@@ -9,7 +9,8 @@ What may not live here: how an attempt runs.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from onready.engine.dispatcher.tasks import LiveTask
 from onready.engine.scheduler.state import Row
@@ -56,12 +57,19 @@ class Lane:
     `demands` are what each attempt takes; `window` bounds how many rows are planned ahead.
     """
 
-    __slots__ = ("ahead", "backlog", "demands", "queue", "submit", "task")
+    __slots__ = ("ahead", "backlog", "demands", "queue", "stalled", "submit", "task", "wake")
 
     def __init__(
-        self, task: LiveTask, demands: Sequence[Demand], submit: Callable[[Ticket], None]
+        self,
+        task: LiveTask,
+        demands: Sequence[Demand],
+        submit: Callable[[Ticket], None],
+        wake: Callable[[Lane], None],
     ) -> None:
         self.task = task
+        # One object for good: limits know by it that this lane waits already.
+        self.wake = partial(wake, self)
+        self.stalled = False
         self.demands = tuple(demands)
         self.submit = submit
         self.backlog: deque[Row] = deque()
@@ -75,11 +83,11 @@ class Lane:
                 return limit
         return None
 
-    def take(self, wake: Callable[[], None]) -> bool:
+    def take(self) -> bool:
         """Take one attempt's share of every limit, or of none: then `wake` is called later."""
         for limit, amount in self.demands:
             if not limit.has_room(amount):
-                limit.wait(wake)
+                limit.wait(self.wake)
                 return False
         for limit, amount in self.demands:
             limit.used += amount
@@ -95,15 +103,28 @@ class Ticket:
     """One attempt on its way through a lane.
 
     `holds`: it has its share of the lane's limits. `done`: its outcome is known, what comes later
-    is dropped. `stop` stops it while it runs. `cause` says why it was stopped.
+    is dropped. `stop` stops it while it runs. `cause` says why it was stopped. `name` is its
+    dispatch name, where it has one.
     """
 
-    __slots__ = ("cause", "done", "holds", "lane", "number", "row", "started", "stop", "timer")
+    __slots__ = (
+        "cause",
+        "done",
+        "holds",
+        "lane",
+        "name",
+        "number",
+        "row",
+        "started",
+        "stop",
+        "timer",
+    )
 
     def __init__(self, row: Row, lane: Lane, number: int) -> None:
         self.row = row
         self.lane = lane
         self.number = number
+        self.name = ""
         self.holds = False
         self.done = False
         self.started = False
@@ -116,9 +137,3 @@ class Ticket:
         if self.holds:
             self.holds = False
             self.lane.give_back()
-
-
-def give_back_all(tickets: Iterable[Ticket]) -> None:
-    """When a run is over, however it ended: other runs wait for the same limits."""
-    for ticket in tickets:
-        ticket.release()

@@ -49,7 +49,7 @@ class RemoteFeed:
             if row.state is not READY:
                 continue
             ticket = Ticket(row, lane, row.attempt + 1)
-            name = dispatch_name(dispatcher.run, row.key, ticket.number)
+            name = ticket.name = dispatch_name(dispatcher.run, row.key, ticket.number)
             now = dispatcher.now()
             event = AttemptPlanned(0, now, row.key, ticket.number, self._name, name)
             dispatcher.inbox.append((row, event))
@@ -90,7 +90,8 @@ class RemoteFeed:
         row = ticket.row
         task = ticket.lane.task
         dispatcher = self._dispatcher
-        folder = dispatcher.reporters.folder(row.key, ticket.number)
+        folder = dispatcher.reporters.work / ticket.name
+        dispatcher.reporters.used = True
         limit, reason = dispatcher.outcomes.time_left(row, task)
         with anyio.move_on_after(limit) as clock:
             inputs = await dispatcher.flow.durable_inputs(row, folder)
@@ -99,7 +100,7 @@ class RemoteFeed:
                 key=row.key,
                 number=ticket.number,
                 epoch=dispatcher.epoch,
-                name=dispatch_name(dispatcher.run, row.key, ticket.number),
+                name=ticket.name,
                 backend=self._name,
                 work=task.spec.work,
                 inputs=inputs,

@@ -112,10 +112,12 @@ class Reporters:
     def __init__(self, desk: Desk, logs: LogStore, work: Path) -> None:
         self._desk = desk
         self._logs = logs
-        self._work = work
+        self.work = work
         self.live: dict[tuple[NodeKey, int], AttemptReporter] = {}
         self._lock = threading.Lock()
-        self._used = False
+        self._contexts: set[tuple[NodeKey, int]] = set()
+        self.used = False
+        """Whether anything may be in the work folder."""
 
     def of(self, row: Row, number: int) -> AttemptReporter:
         """The reporter of an attempt; from any thread."""
@@ -133,17 +135,18 @@ class Reporters:
             message = f"{key} asks for its context, but its scope is closed"
             raise InternalError(message)
         folder = self.folder(key, number)
+        self._contexts.add((key, number))
+        self.used = True
         return NodeContext(self._desk.run, key, number, folder, self.of(row, number))
 
     def folder(self, key: NodeKey, number: int) -> Path:
         """The scratch folder of an attempt; whoever needs it makes it."""
-        self._used = True
-        return self._work / dispatch_name(self._desk.run, key, number)
+        return self.work / dispatch_name(self._desk.run, key, number)
 
     async def remove_folder(self, row: Row, number: int) -> None:
         """Remove an attempt's scratch folder, if it was made."""
         folder = self.folder(row.key, number)
-        await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+        await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
 
     def tail(self, row: Row, number: int, lines: int) -> tuple[str, ...]:
         """The last lines of an attempt's output."""
@@ -156,7 +159,10 @@ class Reporters:
             found = self.live.pop((row.key, number), None)
             if found is not None:
                 found.close()
-                self._desk.start_task(partial(self.remove_folder, row, number))
+                if (row.key, number) in self._contexts:
+                    # Backends remove what they made themselves.
+                    self._contexts.discard((row.key, number))
+                    self._desk.start_task(partial(self.remove_folder, row, number))
 
     def close_all(self) -> None:
         """The run is over, and so is everything it made in its work folder."""
@@ -165,6 +171,6 @@ class Reporters:
         self.live.clear()
 
     async def remove_work(self) -> None:
-        """Remove the run's whole work folder, if anything was ever in it."""
-        if self._used:
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(self._work, ignore_errors=True))
+        """Remove the run's whole work folder, if anything is in it."""
+        if self.used:
+            await anyio.to_thread.run_sync(partial(shutil.rmtree, self.work, ignore_errors=True))
