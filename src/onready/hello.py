@@ -30,10 +30,10 @@ async def choose(languages: list[str]) -> list[str]:
 
 
 @task
-async def greet(word: str, name: str) -> str:
+async def greet(word: str) -> str:
     """One greeting. All of them wait at the same time."""
     await asyncio.sleep(0.2)
-    return f"{word} {name}"
+    return word
 
 
 @task
@@ -44,14 +44,13 @@ def measure(name: str) -> int:
 
 
 @task
-async def write(greetings: list[str], letters: int) -> str:
+async def write(greetings: list[str], name: str, letters: int) -> str:
     """The letter, of everything that came before."""
-    return f"{', '.join(greetings)}! ({letters} letters, {len(greetings)} languages)"
+    return f"{', '.join(greetings)}, {name}! ({len(greetings)} languages, {letters} letters)"
 
 
 @graph
 def hello(name: str = "world", languages: list[str] = list(WORDS)) -> str:  # noqa: B006 - read only
     """Say hello in several languages at once, and count letters meanwhile."""
-    words = choose(languages)
-    greetings = greet.map(each(words), name)
-    return write(greetings, measure(name))
+    greetings = greet.map(each(choose(languages)))
+    return write(greetings, name, measure(name))

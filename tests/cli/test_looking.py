@@ -221,7 +221,7 @@ def test_show_a_run_that_succeeded(cli: Cli) -> None:
     out = cli("show", "last").out
     assert re.search(r"✓  greet .6", out)
     assert "9 succeeded" in out
-    assert "result   'hello world" in out
+    assert "result   'hello, bonjour" in out
     assert "next:" not in out
 
 
