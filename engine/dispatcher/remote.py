@@ -61,62 +61,67 @@ class RemoteFeed:
     def submit(self, ticket: Ticket) -> None:
         """Run a planned attempt: it has its share of its limits."""
         ticket.lane.ahead -= 1
-        ticket.started = True
-        self._dispatcher.loop.spawn(partial(self._attempt, ticket))
+        handle = self._dispatcher.loop.spawn(partial(self._attempt, ticket))
+        ticket.stop = handle.cancel
 
     async def _attempt(self, ticket: Ticket) -> None:
+        ticket.started = True
+        reporter = self._dispatcher.reporters.of(ticket.row, ticket.number)
+        outcome: Outcome | None = None
+        try:
+            outcome = await self._outcome(ticket, reporter)
+        finally:
+            # Cancelled: by us, the backend has stopped it; with the run, nobody asks any more.
+            if not ticket.done and (outcome is not None or ticket.cause):
+                self._end(ticket, outcome, reporter)
+
+    async def _outcome(self, ticket: Ticket, reporter: AttemptReporter) -> Outcome:
         row = ticket.row
         dispatcher = self._dispatcher
-        reporter = dispatcher.reporters.of(row, ticket.number)
-        outcome: Outcome | None = None
-        with anyio.CancelScope() as scope:
-            ticket.stop = scope.cancel
-            if ticket.cause:
-                scope.cancel()
-            try:
-                outcome = await self._execute(ticket, reporter)
-            except NoCodec as error:
-                outcome = Failed(Failure("config", str(error), "NoCodec"))
-            except (BackendError, StoreError) as error:
-                # `evicted` is nobody's fault and has retries of its own.
-                kind: FailureKind = "evicted" if error.retryable else "error"
-                outcome = Failed(Failure(kind, str(error), type(error).__name__))
-            except Exception as error:  # noqa: BLE001 - a backend's fault fails the attempt only
-                outcome = Failed(dispatcher.outcomes.failure_of(row, ticket.number, error))
-        if not ticket.done:
-            self._end(ticket, outcome, reporter)
+        limit, reason = dispatcher.outcomes.time_left(row, ticket.lane.task)
+        try:
+            if limit is None:
+                return await self._execute(ticket, reporter, None)
+            with anyio.move_on_after(limit):
+                return await self._execute(ticket, reporter, limit)
+            # Only a cancelled scope leads here: everything else returned or raised.
+            return Failed(Failure("timeout", f"no end within {limit:g} s", reason=reason))
+        except NoCodec as error:
+            return Failed(Failure("config", str(error), "NoCodec"))
+        except (BackendError, StoreError) as error:
+            # `evicted` is nobody's fault and has retries of its own.
+            kind: FailureKind = "evicted" if error.retryable else "error"
+            return Failed(Failure(kind, str(error), type(error).__name__))
+        except Exception as error:  # noqa: BLE001 - a backend's fault fails the attempt only
+            return Failed(dispatcher.outcomes.failure_of(row, ticket.number, error))
 
-    async def _execute(self, ticket: Ticket, reporter: AttemptReporter) -> Outcome:
+    async def _execute(
+        self, ticket: Ticket, reporter: AttemptReporter, limit: float | None
+    ) -> Outcome:
         row = ticket.row
         task = ticket.lane.task
         dispatcher = self._dispatcher
         folder = dispatcher.reporters.work / ticket.name
         dispatcher.reporters.used = True
-        limit, reason = dispatcher.outcomes.time_left(row, task)
-        with anyio.move_on_after(limit) as clock:
-            inputs = await dispatcher.flow.durable_inputs(row, folder)
-            attempt = Attempt(
-                run=dispatcher.run,
-                key=row.key,
-                number=ticket.number,
-                epoch=dispatcher.epoch,
-                name=ticket.name,
-                backend=self._name,
-                work=task.spec.work,
-                inputs=inputs,
-                resources=task.spec.resources,
-                catalog=dispatcher.services.catalog,
-                folder=folder,
-                timeout=limit,
-                grace=dispatcher.grace,
-                options=task.spec.options,
-                fingerprint=dispatcher.plan.fingerprint,
-                function=task.function,
-            )
-            return await self._backend.execute(attempt, reporter)
-        # Only a cancelled clock leads here: everything else returned or raised.
-        assert clock.cancelled_caught
-        return Failed(Failure("timeout", f"no end within {limit:g} s", reason=reason))
+        attempt = Attempt(
+            run=dispatcher.run,
+            key=row.key,
+            number=ticket.number,
+            epoch=dispatcher.epoch,
+            name=ticket.name,
+            backend=self._name,
+            work=task.spec.work,
+            inputs=await dispatcher.flow.durable_inputs(row, folder),
+            resources=task.spec.resources,
+            catalog=dispatcher.services.catalog,
+            folder=folder,
+            timeout=limit,
+            grace=dispatcher.grace,
+            options=task.spec.options,
+            fingerprint=dispatcher.plan.fingerprint,
+            function=task.function,
+        )
+        return await self._backend.execute(attempt, reporter)
 
     def _end(self, ticket: Ticket, outcome: Outcome | None, reporter: AttemptReporter) -> None:
         self._finish(ticket)
@@ -155,8 +160,9 @@ class RemoteFeed:
             ticket.cause = cause
             if ticket.stop is not None:
                 ticket.stop()
-            elif not ticket.started:
+            else:
                 ticket.lane.ahead -= 1
+            if not ticket.started:
                 self._finish(ticket)
                 self._dispatcher.outcomes.cancelled(ticket.row, ticket.number, cause)
 
