@@ -308,13 +308,16 @@ class Engine:
     async def _begin(
         self, run_id: str, plan: Plan, inputs: Mapping[str, Stored], options: _Options
     ) -> Run[R]:
-        lease = await self.run_log.lease(run_id, self._owner, LEASE)
+        limits = self._host.limits(options.max_parallel)
         await self._store_plan(plan)
+        name = options.name or await _friendly_name()
+        # Last of all that may fail or wait: a lease that nobody drives keeps others out.
+        lease = await self.run_log.lease(run_id, self._owner, LEASE)
         started = RunStarted(
             seq=0,
             at=time.time(),
             graph=plan.name,
-            name=options.name or await _friendly_name(),
+            name=name,
             fingerprint=plan.fingerprint,
             inputs=dict(inputs),
             on_error=plan.on_error,
@@ -331,7 +334,7 @@ class Engine:
             Services(self.catalog, self.logs, self._folder, self.run_log.durable),
             journal,
             self._host.backends,
-            self._host.limits(options.max_parallel),
+            limits,
         )
         run: Run[R] = Run(run_id, started.name, plan, journal.events, dispatcher, self._grace)
         self._live[run_id] = _Live(run, inputs, lease)

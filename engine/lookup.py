@@ -5,6 +5,7 @@ What may not live here: anything that changes a run.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -78,7 +79,8 @@ async def find_run(run_log: RunLog, text: str) -> RunRecord:
             return newest[0]
         message = "there are no runs yet"
         raise RunNotFound(message)
-    found = await run_log.runs(RunFilter(prefix=text, limit=20))
+    # All of them: the run whose id is a prefix of many others may be the oldest.
+    found = await run_log.runs(RunFilter(prefix=text, limit=sys.maxsize)) if text else ()
     exact = [record for record in found if text in (record.run, record.name)]
     if exact:
         # Friendly names may come again: the newest is meant, and runs come newest first.

@@ -8,7 +8,6 @@ What may not live here: threads.
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from contextvars import Context, copy_context
 from functools import partial
@@ -93,7 +92,7 @@ class BulkFeed:
         """Hear of calls that began and take their time."""
         if not self._looking:
             self._looking = True
-            self._dispatcher.loop.later(LOOK, self._look)
+            self._dispatcher.later(LOOK, self._look)
 
     def _look(self) -> None:
         self._looking = False
@@ -138,9 +137,7 @@ class BulkFeed:
         # A start does not wake the loop: most calls have ended before it would look.
         if ended and not self._signalled:
             self._signalled = True
-            with contextlib.suppress(RuntimeError):
-                # RuntimeError: the loop is closed; nobody waits for this call any more.
-                self._dispatcher.loop.soon_threadsafe(self._drain)
+            self._dispatcher.soon_threadsafe(self._drain)
 
     # --- in the loop --------------------------------------------------------------------------
 
@@ -200,7 +197,7 @@ class BulkFeed:
         limit, reason = dispatcher.outcomes.time_left(ticket.row, ticket.lane.task)
         if limit is not None:
             late = partial(self._time_out, ticket, limit, reason)
-            ticket.timer = dispatcher.loop.later(limit, late).cancel
+            ticket.timer = dispatcher.later(limit, late).cancel
 
     def _time_out(self, ticket: Ticket, limit: float, reason: str) -> None:
         """A thread cannot be stopped: the attempt ends here, the call may go on for nobody."""

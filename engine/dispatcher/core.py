@@ -28,7 +28,7 @@ from onready.engine.context import NodeContext
 from onready.engine.dispatcher.admission import Admission, Limits
 from onready.engine.dispatcher.flow import Flow
 from onready.engine.dispatcher.journal import Journal
-from onready.engine.dispatcher.loop import Loop, open_loop
+from onready.engine.dispatcher.loop import Handle, Loop, open_loop
 from onready.engine.dispatcher.outcomes import Outcomes
 from onready.engine.dispatcher.report import Reporters
 from onready.engine.dispatcher.tasks import LiveTask, live_tasks
@@ -67,6 +67,9 @@ from onready.engine.scheduler.core import Scheduler
 from onready.engine.scheduler.state import Row
 from onready.engine.spi import Backend, BulkBackend, Catalog
 from onready.engine.values.stored import Live, Stored
+
+GIVE_UP: Final = 5.0
+"""Seconds after the grace for a backend that keeps no deadline of its own."""
 
 CLEANING: Final = 5.0
 """Seconds for removing what a run left in its scratch folders."""
@@ -190,9 +193,10 @@ class Dispatcher:
     def tick(self) -> None:
         """A turn, and a worker for what it made ready while the others wait in their nodes."""
         self.ticking = False
-        self.turn()
-        if self.admission.inline.queue and not self.closing:
-            self.admission.inline.wake()
+        try:
+            self.turn_and_wake()
+        except Exception as error:  # noqa: BLE001 - a loop only logs what its callbacks raise
+            self.crash(error)
 
     def tick_soon(self) -> None:
         """Have a tick follow once the loop gets round to it."""
@@ -200,14 +204,29 @@ class Dispatcher:
             self.ticking = True
             self.loop.soon(self.tick)
 
+    def later(self, delay: float, action: Callable[[], None]) -> Handle:
+        """Call `action` in `delay` seconds; where it raises, the run ends."""
+        return self.loop.later(delay, partial(self._guarded, action))
+
+    def soon_threadsafe(self, action: Callable[[], None]) -> None:
+        """As `later`, at once, from any thread. No effect once the loop is closed."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.soon_threadsafe(partial(self._guarded, action))
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        if self.closing:
+            return
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - a loop only logs what its callbacks raise
+            self.crash(error)
+
     def post(self, fact: Fact) -> None:
         """Put a fact into the inbox, from any thread."""
         if threading.get_ident() == self._thread:
             self._accept(fact)
         else:
-            # RuntimeError: the loop is closed, and nobody asks any more.
-            with contextlib.suppress(RuntimeError):
-                self.loop.soon_threadsafe(partial(self._accept, fact))
+            self.soon_threadsafe(partial(self._accept, fact))
 
     def _accept(self, fact: Fact) -> None:
         self.inbox.append(fact)
@@ -278,7 +297,7 @@ class Dispatcher:
     def turn_and_wake(self) -> None:
         """A turn made outside of a worker: somebody must work on what it made ready."""
         self.turn()
-        if self.admission.inline.queue:
+        if self.admission.inline.queue and not self.closing:
             self.admission.inline.wake()
 
     def _close(self, row: Row, status: ScopeStatus) -> None:
@@ -299,7 +318,7 @@ class Dispatcher:
             if grace < self.grace:
                 self.grace = grace
                 if self._forcing:
-                    self.loop.later(grace, self._force)
+                    self.later(grace, self._force)
         elif self._end is None:
             self.grace = grace
             self.reason = reason or "cancelled"
@@ -323,23 +342,22 @@ class Dispatcher:
             self.tick_soon()
         if not self._forcing:
             self._forcing = True
-            self.loop.later(self.grace, self._force)
+            self.later(self.grace, self._force)
 
     def _force(self) -> None:
         """The grace is over: ask coroutines again, give up on the rest."""
         self._forcing = False
-        if self._end is not None or self.closing:
+        if self._end is not None:
             return
         admission = self.admission
         for bulk in admission.bulk.values():
             bulk.abandon_cancelled()
         admission.inline.cancel_again()
-        # Backends have their own deadline for killing; this is for one that keeps no deadline.
-        self.loop.later(5.0, self._give_up)
+        self.later(GIVE_UP, self._give_up)
         self.turn_and_wake()
 
     def _give_up(self) -> None:
-        if self._end is not None or self.closing:
+        if self._end is not None:
             return
         self.admission.inline.give_up()
         for feed in self.admission.remote.values():
@@ -361,7 +379,7 @@ class Dispatcher:
                 loop.spawn(partial(self.journal.write, loop))
                 self.journal.extend([self.options.started])
                 if self.options.timeout is not None:
-                    loop.later(self.options.timeout, self._run_timed_out)
+                    self.later(self.options.timeout, self._run_timed_out)
                 self._perform(self.scheduler.begin())
                 self.turn_and_wake()
                 await self._until_end()

@@ -127,7 +127,7 @@ class AsyncioLoop:
         except Exception as error:  # noqa: BLE001 - handed to the owner
             self._crash(error)
         finally:
-            self._tasks.discard(asyncio.current_task())  # type: ignore[arg-type] # one of ours
+            self._tasks.discard(asyncio.current_task())
 
     def waker(self) -> Waker:
         return AsyncioWaker(self._loop)

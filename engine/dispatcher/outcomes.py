@@ -58,7 +58,7 @@ class Outcomes:
         else:
             inbox.append((row, NodeRetrying(0, now, row.key, number, delay, failure)))
             due = partial(self._due, row, number)
-            self._timers[id(row)] = dispatcher.loop.later(delay, due)
+            self._timers[id(row)] = dispatcher.later(delay, due)
 
     def _delay(self, row: Row, number: int, failure: Failure) -> float | None:
         scope = row.scope
