@@ -118,7 +118,7 @@ class AsyncioLoop:
         return task
 
     def forget(self, handle: Handle | None) -> None:
-        self._tasks.discard(handle)  # type: ignore[arg-type] # a task of ours, or None
+        self._tasks.discard(handle)
 
     async def _own(self, body: Body) -> None:
         # In the coroutine itself: a task's done callbacks cost as much as the task.
