@@ -260,12 +260,17 @@ async def open_loop(crash: Callable[[BaseException], None]) -> AsyncGenerator[Lo
     except RuntimeError:
         import trio
 
+        fault: Exception | None = None
         async with trio.open_nursery() as nursery:
             trio_loop = TrioLoop(nursery, crash)
             try:
                 yield trio_loop
+            except Exception as error:  # noqa: BLE001 - raised below, where no group wraps it
+                fault = error
             finally:
                 trio_loop.cancel_all()
+        if fault is not None:
+            raise fault
     else:
         async with AsyncioLoop(crash) as loop:
             yield loop
