@@ -305,7 +305,9 @@ class Dispatcher:
             row.value = self.flow.gather(row)
         self.admission.forget_map(row)
         # Nobody inside is heard any more; a wide map's rows go.
-        row.body = None
+        if row.body is not None:
+            self.scheduler.forget(row.body)
+            row.body = None
 
     # --- stopping -----------------------------------------------------------------------------
 
@@ -392,6 +394,7 @@ class Dispatcher:
                 self.outcomes.close()
                 self.reporters.close_all()
                 self.admission.close()
+                self.scheduler.forget(self.scheduler.root)
                 with anyio.move_on_after(CLEANING, shield=True):
                     await self.reporters.remove_work()
 

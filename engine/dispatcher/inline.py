@@ -41,7 +41,7 @@ CROWD: Final = 8
 IDLE: Final = 32
 """Workers kept for the next rows; to end one later costs more than to start another."""
 
-SLICE: Final = 0.005
+SLICE: Final = 0.002
 """Seconds that a worker runs nodes that never suspend before it lets others have the loop."""
 
 BIG: Final = 1 << 63

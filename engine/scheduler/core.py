@@ -65,7 +65,7 @@ from onready.engine.scheduler.story import story
 from onready.engine.scheduler.transitions import NEXT
 from onready.engine.scheduler.transitions import Fact as What
 
-BUDGET: Final = 1000
+BUDGET: Final = 500
 """Rows opened or swept per call, so that a fan-out of 100,000 never holds the loop for long."""
 
 _SUCCESS = NEXT[What.SUCCEEDED]
@@ -149,6 +149,14 @@ class Scheduler:
         if starts:
             commands.append(Start(starts))
         return commands
+
+    def forget(self, scope: Scope) -> None:
+        """Let go of the rows of `scope` and of every scope open in it; for whoever is done."""
+        todo = [scope]
+        while todo:
+            rows = todo.pop().rows
+            todo.extend(row.body for row in rows if row.body is not None)
+            rows.clear()
 
     def find(self, key: NodeKey) -> Row | None:
         """The row with that key, if its scope is open; walks the scopes, keeps no table."""

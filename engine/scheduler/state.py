@@ -50,8 +50,12 @@ SKIPPED = State.SKIPPED
 TERMINAL = frozenset({SUCCEEDED, FAILED, LOST, CANCELLED, SKIPPED})
 
 
-class Row(msgspec.Struct, eq=False):
+class Row(msgspec.Struct, eq=False, gc=False):
     """One node instance.
+
+    Unknown to the garbage collector, which would look at each of a wide map's rows again and
+    again and stall the loop for it. So whoever is done with a scope empties its `rows`: see
+    `Scheduler.forget`.
 
     `kind` says what to do when it becomes ready: run a `task`, or open the body of a composite.
     `pending` counts the waits that have not ended. `attempt` is the number of the last attempt.
