@@ -15,6 +15,7 @@ in `onready.engine.spi`.
 from __future__ import annotations
 
 import random
+import secrets
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -94,6 +95,8 @@ class Stage:
     reporter: RecordingReporter = field(default_factory=RecordingReporter)
     outcomes: list[Outcome | None] = field(default_factory=list["Outcome | None"])
     """Of the attempts that ran in the background and ended."""
+    mark: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Ends the ids of the test's runs: a platform may keep what an earlier test left."""
 
     async def execute(self, attempt: Attempt) -> Outcome:
         """Run an attempt to its end, with a reporter of its own."""
@@ -115,7 +118,7 @@ class BackendSuite:
 
     same_host: bool = True
     """Attempts run on this machine: their files and processes can be seen from here."""
-    patience: float = 40.0
+    patience: float = 50.0
     """Seconds after which a test gives up waiting for the backend."""
     grace: float = 0.5
     """The grace of cancelled attempts, in seconds."""
@@ -172,6 +175,7 @@ class BackendSuite:
         for name, value in stored.items():
             if needs_settling(value):
                 stored[name] = await settle(value, stage.catalog)
+        run = f"{run}-{stage.mark}"
         key = NodeKey.parse(node)
         name = dispatch_name(run, key, number)
         if isinstance(what, Call | Shell):
@@ -444,7 +448,7 @@ class BackendSuite:
                 if stage.backend.capabilities.adopt:
                     tasks.start_soon(background.run, doomed)
                     await self._until(lambda: _lines(tmp_path / "doomed"))
-                    assert await other.sweep(lambda labels: labels.run == "kept") == 1
+                    assert await other.sweep(lambda labels: labels.run != doomed.run) == 1
                 await anyio.Path(gate).touch()
                 await self._until(lambda: stage.outcomes)
                 tasks.cancel_scope.cancel()

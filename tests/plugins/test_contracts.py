@@ -193,3 +193,9 @@ async def test_the_suite_catches(backend: Backend, test: str, tmp_path: Path) ->
                 await anyio.Path(folder / "gate").touch()
         if isinstance(backend, Keeps):
             backend.close()
+
+
+def test_a_suite_must_be_told_what_it_tests(tmp_path: Path) -> None:
+    for suite in (BackendSuite(), BulkBackendSuite()):
+        with pytest.raises(NotImplementedError):
+            suite.open_backend(tmp_path)

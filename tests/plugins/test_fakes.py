@@ -20,7 +20,7 @@ from onready.engine.testing import (
     RecordingReporter,
     Script,
 )
-from onready.engine.testing.work import main
+from onready.engine.testing.work import main, written
 from onready.storage.memory import MemoryCatalog
 
 
@@ -183,3 +183,9 @@ def test_work_as_a_program(capfd: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert out == f"a\0b c{os.getpid()}"
     assert err == "no such work: 'dance'\n"
     assert (tmp_path / "ledger").read_text() == f"{os.getpid()}\n"
+
+
+def test_writing_work_as_a_program(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["write", "40"]) == 0
+    found = capfdbinary.readouterr()
+    assert (found.out, found.err) == (written("stdout", 40), written("stderr", 40))

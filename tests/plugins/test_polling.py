@@ -70,6 +70,13 @@ class Platform:
     output: bytes = b"some output\n"
     log_faults: list[Exception] = field(default_factory=list)
 
+    broken: str = ""
+    """The call that never works."""
+
+    def fail(self, call: str) -> None:
+        if call == self.broken:
+            raise BackendError(f"no {call} today")
+
     def end(self, name: str, job: Job) -> None:
         self.jobs[name] = job
 
@@ -100,12 +107,14 @@ class Grid(PollingBackend):
         return {name: self.platform.jobs[name] for name in handles if name in self.platform.jobs}
 
     async def cancel(self, handles: Sequence[str], grace: float) -> None:
+        self.platform.fail("cancel")
         for name in handles:
             self.platform.cancels.append((name, grace))
             if not self.platform.deaf and name in self.platform.jobs:
                 self.platform.end(name, Job("failed", 143, "cancelled"))
 
     async def find(self, name: str) -> str | None:
+        self.platform.fail("find")
         return name if name in self.platform.jobs else None
 
     async def logs(self, handle: str) -> AsyncIterator[tuple[Literal["stdout", "stderr"], bytes]]:
@@ -120,6 +129,7 @@ class Grid(PollingBackend):
         return self.platform.labels
 
     async def remove(self, handles: Sequence[str]) -> None:
+        self.platform.fail("remove")
         self.platform.removed.extend(handles)
 
 
@@ -433,6 +443,63 @@ async def test_a_job_that_does_not_stop_is_reported_and_not_awaited_for_ever(
         await scene.until(lambda: scene.platform.polls)
         tasks.cancel_scope.cancel()
     assert [code for code, _ in scene.reporters["node"].warnings] == ["cancel-timeout"]
+
+
+@pytest.mark.parametrize("broken", ["cancel", "remove"])
+async def test_a_cancel_that_fails_is_a_warning_and_is_passed_on(scene: Scene, broken: str) -> None:
+    scene.platform.broken = broken
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scene.run, scene.attempt())
+        await scene.until(lambda: scene.platform.polls)
+        tasks.cancel_scope.cancel()
+    assert not scene.outcomes
+    texts = [text for _, text in scene.reporters["node"].warnings]
+    assert f"no {broken} today" in texts
+
+
+async def test_a_submission_that_cannot_be_looked_for_is_a_warning(scene: Scene) -> None:
+    scene.backend = Grid(scene.platform, Pace(backoff=3600.0))
+    scene.platform.submit_faults = [NetError("cut")]
+    scene.platform.broken = "find"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scene.run, scene.attempt())
+        await scene.until(lambda: scene.platform.submissions)
+        tasks.cancel_scope.cancel()
+    assert scene.reporters["node"].warnings == [("cancel-failed", "no find today")]
+
+
+async def test_what_is_never_removed_is_a_warning(scene: Scene) -> None:
+    scene.platform.broken = "remove"
+    attempt = scene.attempt()
+    await scene.succeed(attempt)
+    assert await scene.execute(attempt) == Succeeded(42)
+    assert scene.reporters["node"].warnings == [("not-removed", "no remove today")]
+
+
+class Plain(PollingBackend):
+    """The three coroutines that an author must write, and no other."""
+
+    def __init__(self) -> None:
+        super().__init__(PACE)
+
+    async def submit(self, attempt: Attempt) -> str:
+        return "17"
+
+    async def poll(self, handles: Sequence[str]) -> Mapping[str, Job]:
+        return {"17": Job("succeeded", 0)}
+
+    async def cancel(self, handles: Sequence[str], grace: float) -> None:
+        return None
+
+
+async def test_three_coroutines_are_enough(scene: Scene) -> None:
+    attempt, reporter = scene.attempt(), RecordingReporter()
+    backend = Plain()
+    assert await backend.recover(attempt, reporter) is None
+    assert await backend.sweep(lambda _: False) == 0
+    await scene.record(attempt, Succeeded(42))
+    assert await backend.execute(attempt, reporter) == Succeeded(42)
+    assert reporter.handles == ["17"]
 
 
 # --- recovery and sweeping ------------------------------------------------------------------------
