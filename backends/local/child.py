@@ -21,6 +21,8 @@ Output = Callable[[bytes], None]
 
 KILL_PATIENCE: Final = 4.0
 """Seconds after KILL until a process counts as unkillable."""
+_GONE: Final = -1
+"""In place of a pidfd: the host ignores SIGCHLD, and the child had ended before we looked."""
 _TICK: Final = 0.005
 _SLOWEST_TICK: Final = 0.1
 
@@ -84,11 +86,14 @@ class Child:
 
     async def wait(self) -> None:
         """Wait until it has ended."""
-        await anyio.wait_readable(self.descriptor)
+        if self.descriptor != _GONE:
+            await anyio.wait_readable(self.descriptor)
 
     def has_ended(self) -> bool:
         """Whether it has ended. Its number stays taken until `finish`."""
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        if self.descriptor == _GONE:
+            return True
         try:
             return os.waitid(os.P_PIDFD, self.descriptor, flags) is not None
         except ChildProcessError:
@@ -136,8 +141,9 @@ class Child:
         Whatever it left behind in its group is killed, its output is passed on, descriptors are
         given back, whether cancelled or not.
         """
-        # Before it is reaped, so that the number cannot belong to anybody else.
-        sessions.signal_group(self.pid, signal.SIGKILL)
+        if self.descriptor != _GONE:
+            # Before it is reaped, so that the number cannot belong to anybody else.
+            sessions.signal_group(self.pid, signal.SIGKILL)
         if not self._is_quiet():
             with anyio.CancelScope(shield=True):  # what is in the pipes now, and no more
                 await self.quiet()
@@ -146,10 +152,13 @@ class Child:
             self._pump.remove(stream)
         for writer in self._writers:
             os.close(writer)
-        os.close(self.descriptor)
+        if self.descriptor != _GONE:
+            os.close(self.descriptor)
         return code
 
     def _reap(self) -> int | None:
+        if self.descriptor == _GONE:
+            return None
         try:
             info = os.waitid(os.P_PIDFD, self.descriptor, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
@@ -162,6 +171,8 @@ class Child:
 def _pidfd(pid: int) -> int:
     try:
         return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return _GONE
     except OSError:  # pragma: no cover - no descriptor is left: it cannot be looked after then
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

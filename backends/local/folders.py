@@ -26,27 +26,35 @@ from onready.backends.local.machine import make_private
 from onready.backends.local.pump import Pump
 
 _BATCH: Final = 4
-_SETTLED: Final = 0.05
-"""Seconds after which a change shows in a folder's time, however coarse the system's clock is."""
+_KEPT: Final = 16
+"""Folders of one run that wait for their next program."""
+_SETTLED: Final = 50_000_000
+"""Nanoseconds after which a change shows in a folder's time, however coarse the clock for it is."""
 _numbers: Final = itertools.count(1)
 
 
 @dataclass(slots=True)
 class Folder:
-    """One folder; `descriptor` keeps an eye on it. `made` is monotonic, `changed` the folder's."""
+    """One folder; `descriptor` keeps an eye on it. `changed` is its time when it was empty."""
 
     path: str
     descriptor: int
-    made: float
     changed: int
     watched: bool = False
+    """Whether a change since it was taken would show."""
 
     def is_untouched(self) -> bool:
         """Whether nothing was made or removed in it since it was taken, for sure."""
-        status = os.fstat(self.descriptor)
+        return self.watched and self._is_as(os.fstat(self.descriptor))
+
+    def is_empty(self) -> bool:
+        """In the pump: the same, by looking into it."""
+        left = os.listdir(self.descriptor)  # noqa: PTH208 - by descriptor
+        return self._is_as(os.fstat(self.descriptor)) and not left
+
+    def _is_as(self, status: os.stat_result) -> bool:
         return (
-            self.watched
-            and status.st_mtime_ns == self.changed
+            status.st_mtime_ns == self.changed
             and status.st_nlink > 0
             and stat.S_IMODE(status.st_mode) == 0o700
         )
@@ -60,13 +68,14 @@ class Folders:
         self._pump = pump
         self._free: deque[Folder] = deque()
         self._owned = False
+        self._closed = False
 
     async def take(self) -> Folder:
         """An empty folder (0700); OSError where there can be none."""
         while not self._free:
             await self._pump.ask(self._make)
         folder = self._free.popleft()
-        folder.watched = time.monotonic() - folder.made > _SETTLED
+        folder.watched = time.time_ns() - folder.changed > _SETTLED
         return folder
 
     def _make(self) -> None:
@@ -84,10 +93,17 @@ class Folders:
 
     def give_back(self, folder: Folder) -> None:
         """The program has ended and its files are of no more use."""
-        if folder.is_untouched():
+        if folder.is_untouched() and len(self._free) < _KEPT:
             self._free.append(folder)
         else:
-            self._pump.do(partial(self._remove, folder))
+            self._pump.do(partial(self._look, folder))
+
+    def _look(self, folder: Folder) -> None:
+        # A new folder's first programs come too soon for its time to tell.
+        if len(self._free) < _KEPT and folder.is_empty() and not self._closed:
+            self._free.append(folder)
+        else:
+            self._remove(folder)
 
     def close(self) -> None:
         """Remove what is kept, soon."""
@@ -104,4 +120,4 @@ def _new(parent: Path) -> Folder:
     make_private(path)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     changed = os.fstat(descriptor).st_mtime_ns
-    return Folder(str(path), descriptor, time.monotonic(), changed)
+    return Folder(str(path), descriptor, changed)

@@ -9,12 +9,12 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Final, Literal
 
 import anyio
 
+from onready.backends.local.channel import Channel
 from onready.backends.local.child import Child, Launch
 from onready.backends.local.host import Host
 from onready.engine.spi import Reporter
@@ -28,7 +28,6 @@ from onready.engine.worker.frames import (
 )
 
 _DESCRIPTOR: Final = 3
-_CHUNK: Final = 1 << 18
 _LEAVE: Final = 3.0
 """Seconds that an idle worker has to end by itself once its socket is closed."""
 _FALL: Final = 0.5
@@ -61,8 +60,7 @@ class Worker:
             raise
         finally:
             theirs.close()
-        ours.setblocking(False)
-        self._channel = ours
+        self._channel = Channel(ours)
         self._greeting = frame(Hello(host.module_path()))
 
     def _output(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
@@ -77,7 +75,7 @@ class Worker:
             job = self._greeting + job
             self._greeting.clear()
         try:
-            await self._send(job)
+            await self._channel.send(job)
             done = await self._answer(report)
         except OSError as error:  # the other end is closed
             raise Died from error
@@ -85,19 +83,9 @@ class Worker:
         self._report = None
         return done
 
-    async def _send(self, data: bytearray) -> None:
-        view = memoryview(data)
-        while True:
-            with suppress(BlockingIOError):
-                view = view[self._channel.send(view) :]
-            if not view:
-                return
-            await anyio.wait_writable(self._channel)
-
     async def _answer(self, report: Reporter) -> Done:
         while True:
-            await anyio.wait_readable(self._channel)
-            data = self._channel.recv(_CHUNK)
+            data = await self._channel.receive()
             if not data:
                 raise Died
             for one in self._reader.feed(data):
