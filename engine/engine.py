@@ -32,6 +32,7 @@ from onready.engine.dispatcher.core import Dispatcher, RunOptions, Services
 from onready.engine.dispatcher.journal import Journal
 from onready.engine.errors import ConfigError, NoCodec, OnreadyError, RunConflict, StaleEpoch
 from onready.engine.events import AnyEvent, RunStarted
+from onready.engine.folders import make_private
 from onready.engine.graph import Bound
 from onready.engine.host import Given, Host, create_catalog, create_run_log
 from onready.engine.logs import LogStore
@@ -388,7 +389,9 @@ class Engine:
         if isinstance(stored, Live):
             return stored.value
         if needs_bringing(stored):
-            stored = await bring(stored, self.catalog, self._folder / "results" / run)
+            folder = self._folder / "results" / run
+            await anyio.to_thread.run_sync(make_private, folder)
+            stored = await bring(stored, self.catalog, folder)
         reader = ValueType.any() if plan.result_type is None else ValueType.of(plan.result_type)
         return reader.decode(stored)
 

@@ -202,6 +202,13 @@ class Admission:
             self.stalled.append(lane)
             self._dispatcher.tick_soon()
 
+    async def leave(self) -> None:
+        """The run cannot go on: wait until its attempts elsewhere are stopped."""
+        for feed in self.remote.values():
+            feed.stop_all()
+        for feed in self.remote.values():
+            await feed.left()
+
     def close(self) -> None:
         """The run is over: what its attempts held goes back to other runs."""
         self.inline.close()

@@ -393,6 +393,9 @@ class Dispatcher:
                 self.closing = True
                 self.outcomes.close()
                 self.reporters.close_all()
+                if self._end is None:
+                    with anyio.move_on_after(self.grace + GIVE_UP, shield=True):
+                        await self.admission.leave()
                 self.admission.close()
                 self.scheduler.forget(self.scheduler.root)
                 with anyio.move_on_after(CLEANING, shield=True):

@@ -270,7 +270,7 @@ async def open_loop(crash: Callable[[BaseException], None]) -> AsyncGenerator[Lo
             finally:
                 trio_loop.cancel_all()
         if fault is not None:
-            raise fault
+            raise fault from fault.__cause__
     else:
         async with AsyncioLoop(crash) as loop:
             yield loop

@@ -18,7 +18,7 @@ from onready.engine.errors import Failure
 from onready.engine.events import NodeCancelled, NodeFailed, NodeLost, NodeRetrying
 from onready.engine.failure import failure_from
 from onready.engine.scheduler.commands import RetryDue
-from onready.engine.scheduler.retry import retry_delay
+from onready.engine.scheduler.retry import is_infrastructure, retry_delay
 from onready.engine.scheduler.state import CANCELLING, Row
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Outcomes:
         delay = retry_delay(row, policy, failure)
         if delay is None:
             return None
-        if policy.jitter:
+        if policy.jitter or is_infrastructure(policy, failure):
             delay *= dispatcher.draw()
         deadline = self._deadlines.get(id(row))
         if deadline is not None and dispatcher.monotonic() + delay >= deadline:

@@ -38,6 +38,8 @@ class RemoteFeed:
         self._name = name
         self._backend = backend
         self._live: dict[int, Ticket] = {}
+        self._running = 0
+        self._left: anyio.Event | None = None
         self.barrier = backend.capabilities.barrier
 
     def plan(self, lane: Lane) -> list[Ticket]:
@@ -66,26 +68,33 @@ class RemoteFeed:
 
     async def _attempt(self, ticket: Ticket) -> None:
         ticket.started = True
-        reporter = self._dispatcher.reporters.of(ticket.row, ticket.number)
-        outcome: Outcome | None = None
-        try:
-            outcome = await self._outcome(ticket, reporter)
-        finally:
-            # Cancelled: by us, the backend has stopped it; with the run, nobody asks any more.
-            if not ticket.done and (outcome is not None or ticket.cause):
-                self._end(ticket, outcome, reporter)
-
-    async def _outcome(self, ticket: Ticket, reporter: AttemptReporter) -> Outcome:
         row = ticket.row
         dispatcher = self._dispatcher
+        reporter = dispatcher.reporters.of(row, ticket.number)
         limit, reason = dispatcher.outcomes.time_left(row, ticket.lane.task)
+        outcome: Outcome | None = None
+        self._running += 1
         try:
-            if limit is None:
-                return await self._execute(ticket, reporter, None)
-            with anyio.move_on_after(limit):
-                return await self._execute(ticket, reporter, limit)
-            # Only a cancelled scope leads here: everything else returned or raised.
-            return Failed(Failure("timeout", f"no end within {limit:g} s", reason=reason))
+            # Asyncio's own cancellation of the task would pass through the shields in which
+            # backends submit, and stop what they have submitted.
+            with anyio.move_on_after(limit) as scope:
+                ticket.stop = scope.cancel
+                outcome = await self._outcome(ticket, reporter, limit)
+        finally:
+            self._running -= 1
+            if not self._running and self._left is not None:
+                self._left.set()
+        if ticket.done:
+            return  # given up, or the run is over: nobody asks any more
+        if outcome is None and not ticket.cause:
+            outcome = Failed(Failure("timeout", f"no end within {limit:g} s", reason=reason))
+        self._end(ticket, outcome, reporter)
+
+    async def _outcome(
+        self, ticket: Ticket, reporter: AttemptReporter, limit: float | None
+    ) -> Outcome:
+        try:
+            return await self._execute(ticket, reporter, limit)
         except NoCodec as error:
             return Failed(Failure("config", str(error), "NoCodec"))
         except (BackendError, StoreError) as error:
@@ -93,7 +102,7 @@ class RemoteFeed:
             kind: FailureKind = "evicted" if error.retryable else "error"
             return Failed(Failure(kind, str(error), type(error).__name__))
         except Exception as error:  # noqa: BLE001 - a backend's fault fails the attempt only
-            return Failed(dispatcher.outcomes.failure_of(row, ticket.number, error))
+            return Failed(self._dispatcher.outcomes.failure_of(ticket.row, ticket.number, error))
 
     async def _execute(
         self, ticket: Ticket, reporter: AttemptReporter, limit: float | None
@@ -174,6 +183,20 @@ class RemoteFeed:
                 message = f"{self._name} did not stop it in time"
                 failure = Failure("lost", message)
                 self._dispatcher.outcomes.failed(ticket.row, ticket.number, failure, lost=True)
+
+    def stop_all(self) -> None:
+        """The run cannot go on: stop what it has in the backend, and say nothing of it."""
+        live = tuple(self._live.values())
+        self.close()
+        for ticket in live:
+            if ticket.stop is not None:
+                ticket.stop()
+
+    async def left(self) -> None:
+        """Wait until no attempt is in the backend."""
+        if self._running:
+            self._left = anyio.Event()
+            await self._left.wait()
 
     def close(self) -> None:
         """The run is over."""

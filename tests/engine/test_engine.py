@@ -382,9 +382,9 @@ async def test_a_start_that_is_cancelled_cancels_its_run(tmp_path: Path) -> None
 
 
 @graph
-def unused() -> None:
-    return None
+def unused() -> int:
+    return 7
 
 
 async def test_a_graph_without_nodes(engine: Engine) -> None:
-    assert await engine.run(unused.bind()) is None
+    assert await engine.run(unused.bind()) == 7

@@ -52,7 +52,7 @@ def test_resources() -> None:
     assert Resources().memory_bytes == 0
     for bad in ({"cpu": -1.0}, {"gpu": -1}):
         with pytest.raises(ValueError, match="negative"):
-            Resources(**bad)  # type: ignore[arg-type] # both are numbers
+            Resources(**bad)
     with pytest.raises(ValueError, match="amount of memory"):
         Resources(memory="lots")
 
@@ -70,7 +70,7 @@ def test_retry_policies() -> None:
 )
 def test_retry_bounds(limit: int, options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="Retry"):
-        Retry(limit, **options)  # type: ignore[arg-type] # all of them are numbers
+        Retry(limit, **options)  # type: ignore[arg-type] # numbers, none of them `jitter`
 
 
 def test_exception_classes_are_named_so_that_another_process_knows_them() -> None:

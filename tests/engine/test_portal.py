@@ -50,7 +50,7 @@ async def forever(folder: str) -> None:
     try:
         await anyio.sleep_forever()
     finally:
-        await_nothing = Path(folder, "ended").touch()
+        Path(folder, "ended").touch()
 
 try:
     run_sync(forever.bind(sys.argv[1]), folder=sys.argv[1] + "/state")
@@ -74,7 +74,7 @@ def test_an_interrupt_cancels_the_run_and_goes_on(tmp_path: Path) -> None:
     output, errors = child.communicate(timeout=40)
     assert (child.returncode, output, errors) == (0, "interrupted\n", "")
     assert (tmp_path / "ended").exists()
-    assert [status for status in statuses(tmp_path / "state")] == ["cancelled"]
+    assert statuses(tmp_path / "state") == ["cancelled"]
 
 
 def statuses(folder: Path) -> list[str]:

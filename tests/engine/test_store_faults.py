@@ -10,6 +10,7 @@ import pytest
 from onready import Engine, StoreError, graph, task
 from onready.engine.errors import RunLeaseHeld, StaleEpoch
 from onready.engine.events import AttemptPlanned, NodeStarted
+from onready.engine.run import Run
 from onready.engine.testing.fakes import FakeBackend, Script
 from onready.storage.sqlite import SqliteRunLog
 from tests.engine import work
@@ -24,6 +25,11 @@ def chain(x: int) -> str:
     first = work.note("first", work.nap(0.02))
     second = work.note("second", work.nap.with_options(after=[first])(0.02))
     return work.note("third", work.nap.with_options(after=[second])(0.02))
+
+
+async def follow(run: Run[object], seen: list[int]) -> None:
+    async for event in run.events():
+        seen.append(event.seq)
 
 
 @pytest.mark.parametrize("good", [0, 1, 2, 3])
@@ -43,8 +49,7 @@ async def test_a_run_log_that_fails_interrupts_the_run(good: int) -> None:
             await run.result()
         seen: list[int] = []
         with pytest.raises(StoreError, match="disk is full"):
-            async for event in run.events():
-                seen.append(event.seq)  # noqa: PERF401 - kept where it raises
+            await follow(run, seen)
         assert seen == [event.seq for event in log.appended]
         await run.cancel("it has ended")
         # What never was recorded was followed by nothing.
@@ -79,7 +84,7 @@ async def test_running_attempts_are_stopped_when_the_run_log_fails() -> None:
 
     @graph
     def both() -> list[object]:
-        return [work.add_one.with_options(backend="away")(1), work.note("x", work.nap(0.05))]  # type: ignore[list-item] # mixed
+        return [work.add_one.with_options(backend="away")(1), work.note("x", work.nap(0.05))]
 
     async with Engine.memory(run_log=log, backends={"away": fake}) as engine:
         run = await engine.start(both.bind())
@@ -93,8 +98,7 @@ async def test_events_of_a_subscriber_end_with_the_fault() -> None:
         run = await engine.start(chain.bind(1))
         seen: list[int] = []
         with pytest.raises(StoreError, match="disk is full"):
-            async for event in run.events():
-                seen.append(event.seq)  # noqa: PERF401 - kept where it raises
+            await follow(run, seen)
     assert seen == [event.seq for event in log.appended]
 
 
@@ -183,7 +187,7 @@ async def test_a_refused_renewal_does_not_end_the_others(
         lost = await engine.start(work.forever.bind(1))
         kept = await engine.start(work.forever.bind(2))
         # The newest epoch counts, whoever asks: as when this process had slept for an hour.
-        log.inner._runs[lost.id].expires = 0.0  # type: ignore[attr-defined]  # noqa: SLF001
+        log.inner._runs[lost.id].expires = 0.0  # type: ignore[attr-defined] # its own
         await steal(log, lost.id)
         renewed = log.renewed
         with anyio.fail_after(10):
