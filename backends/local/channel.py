@@ -24,19 +24,33 @@ class Channel:
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
         self._socket = end
-        self._ready: asyncio.Future[None] | None = None
+        self._asked: asyncio.Future[bytes] | None = None
+        self._early = b""
         self._loop: asyncio.AbstractEventLoop | None = None
-        with suppress(RuntimeError):  # on trio there is no such loop
+        try:
             self._loop = asyncio.get_running_loop()
-        if self._loop is not None:
-            self._loop.add_reader(end, self._wake)
+        except RuntimeError:
+            return  # trio
+        self._loop.add_reader(end, self._readable)
 
-    def _wake(self) -> None:
-        ready = self._ready
-        if ready is not None and not ready.done():
-            ready.set_result(None)
-        elif ready is None and self._loop is not None:
-            # Nobody asks: an idle worker that ended. Level-triggered, so it would go on and on.
+    def _readable(self) -> None:
+        # Received here and not by who asks: else the loop reports the same bytes twice.
+        try:
+            data = self._socket.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._unwatch()
+        asked = self._asked
+        if asked is not None and not asked.done():
+            asked.set_result(data)
+        else:
+            self._early += data
+
+    def _unwatch(self) -> None:
+        if self._loop is not None:
             self._loop.remove_reader(self._socket)
             self._loop = None
 
@@ -44,29 +58,31 @@ class Channel:
         """All of `data`, waiting for room as needed."""
         view = memoryview(data)
         while True:
-            with suppress(BlockingIOError):
+            try:
                 view = view[self._socket.send(view) :]
-            if not view:
-                return
-            await anyio.wait_writable(self._socket)
+            except BlockingIOError:
+                await anyio.wait_writable(self._socket)
+            else:
+                if not view:
+                    return
 
     async def receive(self) -> bytes:
         """What is there, at least one byte; b"" once the other end is closed."""
+        if self._early:
+            data, self._early = self._early, b""
+            return data
+        if self._loop is not None:
+            self._asked = self._loop.create_future()
+            try:
+                return await self._asked
+            finally:
+                self._asked = None
         while True:
-            if self._loop is None:
-                await anyio.wait_readable(self._socket)
-            else:
-                self._ready = self._loop.create_future()
-                try:
-                    await self._ready
-                finally:
-                    self._ready = None
+            await anyio.wait_readable(self._socket)
             with suppress(BlockingIOError):
                 return self._socket.recv(_CHUNK)
 
     def close(self) -> None:
         """Close the socket."""
-        if self._loop is not None:
-            self._loop.remove_reader(self._socket)
-            self._loop = None
+        self._unwatch()
         self._socket.close()
