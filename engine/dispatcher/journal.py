@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from typing import Final
 
 import anyio
@@ -146,9 +147,11 @@ class Journal:
         try:
             while True:
                 if position < self.durable:
-                    async for event in self._available(position):
-                        position = event.seq
-                        yield event
+                    # Closed with this one, where the subscriber leaves in the middle.
+                    async with aclosing(self._available(position)) as available:
+                        async for event in available:
+                            position = event.seq
+                            yield event
                 elif self.ended:
                     return
                 elif self.broken is not None:

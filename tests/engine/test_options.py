@@ -50,9 +50,10 @@ def test_memory_grows_with_its_number(number: int, unit: str) -> None:
 
 def test_resources() -> None:
     assert Resources().memory_bytes == 0
-    for bad in ({"cpu": -1.0}, {"gpu": -1}):
-        with pytest.raises(ValueError, match="negative"):
-            Resources(**bad)
+    with pytest.raises(ValueError, match="negative"):
+        Resources(cpu=-1.0)
+    with pytest.raises(ValueError, match="negative"):
+        Resources(gpu=-1)
     with pytest.raises(ValueError, match="amount of memory"):
         Resources(memory="lots")
 
