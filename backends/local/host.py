@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 
 from onready.backends.local import sessions
 from onready.backends.local.environment import Environment
@@ -21,6 +23,8 @@ from onready.backends.local.pump import Pump
 from onready.backends.local.spawning import is_supported
 from onready.engine.errors import BackendError
 
+_CLOSE: Final = 0.0005
+"""Seconds between two starts that happen in one turn of the loop, at most."""
 _PARENTS: Final = 16
 """Runs whose folders are kept for further programs."""
 
@@ -49,6 +53,8 @@ class Host:
         self._folder = folder
         self._memory = memory
         self.environment = Environment()
+        self._turns = anyio.Lock(fast_acquire=True)
+        self._started = 0.0
         self._programs: dict[tuple[str, str | None], str] = {}
         self._folders: OrderedDict[Path, Folders] = OrderedDict()
 
@@ -65,6 +71,20 @@ class Host:
     def module_path(self) -> list[str]:
         """Where the driver finds modules, for a worker to find the same."""
         return [entry or self._folder for entry in sys.path]
+
+    async def turn(self) -> None:
+        """To be awaited before a child is started, and `started` called after it.
+
+        Starting takes the loop a millisecond: of many starts at once each waits for a turn of
+        the loop after the one before.
+        """
+        async with self._turns:
+            if time.monotonic() - self._started < _CLOSE:
+                await anyio.lowlevel.checkpoint()
+
+    def started(self) -> None:
+        """A child has been started, or could not be."""
+        self._started = time.monotonic()
 
     async def memory_ran_out(self) -> bool:
         """Whether the kernel has killed for want of memory since this was last asked."""

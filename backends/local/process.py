@@ -134,7 +134,7 @@ class ProcessBackend:
                     return worker
                 await self._without(worker.bury())
             if self._alive < self._limit:
-                return self._start()
+                return await self._start()
             turn = anyio.Event()
             self._queue.append(turn)
             try:
@@ -146,14 +146,20 @@ class ProcessBackend:
                     self._queue.remove(turn)
                 raise
 
-    def _start(self) -> Worker:
-        try:
-            worker = Worker(self._host, self._host.environment.with_(self._threads))
-        except OSError as error:
-            message = f"a worker process cannot be started: {error}"
-            raise BackendError(message, retryable=True) from error
+    async def _start(self) -> Worker:
         self._alive += 1
-        return worker
+        try:
+            await self._host.turn()
+            return Worker(self._host, self._host.environment.with_(self._threads))
+        except BaseException as error:
+            self._alive -= 1
+            self._next()
+            if isinstance(error, OSError):
+                message = f"a worker process cannot be started: {error}"
+                raise BackendError(message, retryable=True) from error
+            raise
+        finally:
+            self._host.started()
 
     async def _without(self, end: Awaitable[T]) -> T:
         """See a worker's end through; its place is free then."""

@@ -42,6 +42,8 @@ def begin(launch: Launch, host: Host, report: Reporter) -> Child:
     except (OSError, ValueError) as error:
         host.forget_programs()
         raise start_error(launch, error) from error
+    finally:
+        host.started()
     report.started(f"pid {child.pid}")
     return child
 
@@ -53,6 +55,7 @@ async def run_child(launch: Launch, host: Host, report: Reporter, grace: float) 
     seconds more in any case. All its output has been passed on when this returns or raises.
     """
     await anyio.lowlevel.checkpoint_if_cancelled()
+    await host.turn()
     child = begin(launch, host, report)
     code: int | None = None
     try:
