@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import operator
+import struct
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -36,6 +37,7 @@ from onready.engine.values.stored import Compound, Encoded, Live, Stored
 PLAN_FORMAT: Final = 1
 """Version of the document. Fields may be added with a default; anything else raises it."""
 
+_DOUBLE: Final = struct.Struct(">d")
 _FLOAT: Final = "float"
 """Codec name, in documents only, of the floats that JSON lacks: nan, inf, -inf."""
 
@@ -190,8 +192,8 @@ def _change_binding(binding: Binding, change: _Change) -> Binding:
 
 def _write_float(value: Stored) -> Stored:
     if isinstance(value, float) and not math.isfinite(value):
-        text = repr(value).encode()
-        return Encoded(_FLOAT, text, None, len(text))
+        # Its eight bytes, not its text: a nan has a sign and more, and the fingerprint sees them.
+        return Encoded(_FLOAT, _DOUBLE.pack(value), None, _DOUBLE.size)
     if isinstance(value, Live):
         kind = type(value.value)
         message = (
@@ -204,8 +206,16 @@ def _write_float(value: Stored) -> Stored:
 
 def _read_float(value: Stored) -> Stored:
     if isinstance(value, Encoded) and value.codec == _FLOAT and value.data is not None:
-        return float(value.data)
+        return _read_double(value.data)
     return _change_items(value, _read_float)
+
+
+def _read_double(data: bytes) -> float:
+    if len(data) != _DOUBLE.size:
+        message = f"a float has {_DOUBLE.size} bytes, not {len(data)}"
+        raise ValueError(message)
+    number: float = _DOUBLE.unpack(data)[0]
+    return number
 
 
 def _change_items(value: Stored, change: _Change) -> Stored:

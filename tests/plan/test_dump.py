@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 
 from onready.engine.errors import NoCodec, StoreError
 from onready.engine.plan.dump import PLAN_FORMAT, dump_plan, load_plan
+from onready.engine.plan.fingerprint import fingerprint
 from onready.engine.plan.model import (
     Arg,
     Binding,
@@ -68,6 +70,25 @@ def test_the_document_is_standard_json(plan: Plan) -> None:
 @pytest.mark.parametrize("number", [math.inf, -math.inf])
 def test_infinities_survive(number: float) -> None:
     assert value_of(load_plan(dump_plan(plan_of(Const(number))))) == Const(number)
+
+
+@pytest.mark.parametrize("bits", ["7ff8000000000000", "fff8000000000000", "7ff8000000000001"])
+def test_every_nan_keeps_its_bits_and_so_its_fingerprint(bits: str) -> None:
+    plan = plan_of(Const(struct.unpack(">d", bytes.fromhex(bits))[0]))
+    loaded = load_plan(dump_plan(plan))
+    found = value_of(loaded)
+    assert isinstance(found, Const)
+    assert isinstance(found.value, float)
+    assert struct.pack(">d", found.value).hex() == bits
+    assert fingerprint(loaded.root, loaded.tasks) == fingerprint(plan.root, plan.tasks)
+
+
+def test_a_float_of_another_length_is_refused() -> None:
+    document = json.loads(dump_plan(plan_of(Const(math.inf))))
+    value = document["fragments"][0]["nodes"][0]["args"][0]["value"]["value"]
+    value[2] = "aW5m"
+    with pytest.raises(StoreError, match="not a plan"):
+        load_plan(json.dumps(document).encode())
 
 
 def test_infinities_survive_wherever_a_constant_may_be() -> None:
