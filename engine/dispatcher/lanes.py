@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from onready.engine.dispatcher.loop import Handle
+from onready.engine.dispatcher.report import AttemptReporter
 from onready.engine.dispatcher.tasks import LiveTask
 from onready.engine.scheduler.state import Row
 
@@ -110,10 +112,12 @@ class Ticket:
     __slots__ = (
         "cause",
         "done",
+        "handle",
         "holds",
         "lane",
         "name",
         "number",
+        "reporter",
         "row",
         "started",
         "stop",
@@ -129,6 +133,8 @@ class Ticket:
         self.done = False
         self.started = False
         self.cause = ""
+        self.handle: Handle | None = None
+        self.reporter: AttemptReporter | None = None
         self.stop: Callable[[], object] | None = None
         self.timer: Callable[[], object] | None = None
 

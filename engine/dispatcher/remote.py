@@ -46,6 +46,9 @@ class RemoteFeed:
         """Plan rows of the lane ahead: `attempt.planned` for each goes to the inbox."""
         planned: list[Ticket] = []
         dispatcher = self._dispatcher
+        if lane.ahead > AHEAD // 2:
+            # In groups: each group is one look at the journal and one launch.
+            return planned
         while lane.backlog and lane.ahead < AHEAD:
             row = lane.backlog.popleft()
             if row.state is not READY:
@@ -63,7 +66,8 @@ class RemoteFeed:
     def submit(self, ticket: Ticket) -> None:
         """Run a planned attempt: it has its share of its limits."""
         ticket.lane.ahead -= 1
-        handle = self._dispatcher.loop.spawn(partial(self._attempt, ticket))
+        handle = self._dispatcher.loop.start(partial(self._attempt, ticket))
+        ticket.handle = handle
         ticket.stop = handle.cancel
 
     async def _attempt(self, ticket: Ticket) -> None:
@@ -136,7 +140,7 @@ class RemoteFeed:
         self._finish(ticket)
         row = ticket.row
         dispatcher = self._dispatcher
-        dispatcher.reporters.close(row, ticket.number)
+        reporter.close()
         if outcome is None:
             dispatcher.outcomes.cancelled(row, ticket.number, ticket.cause)
         elif type(outcome) is Succeeded and not _trusted(outcome.value, ticket):
@@ -202,6 +206,8 @@ class RemoteFeed:
         """The run is over."""
         for ticket in tuple(self._live.values()):
             self._finish(ticket)
+            if ticket.reporter is not None:
+                ticket.reporter.close()
 
 
 def _trusted(value: Stored, ticket: Ticket) -> bool:

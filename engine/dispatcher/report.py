@@ -128,6 +128,10 @@ class Reporters:
                 self.live[row.key, number] = found
             return found
 
+    def attempt(self, row: Row, number: int) -> AttemptReporter:
+        """A reporter that its attempt keeps to itself, and closes."""
+        return AttemptReporter(self._desk, self._logs, row, number)
+
     def context(self, key: NodeKey, number: int) -> NodeContext:
         """The context of a live attempt; from any thread."""
         row = self._desk.find(key)
