@@ -21,7 +21,7 @@ class NodeContext:
     `run` is the run's id, `key` the node's key, `attempt` counts from 1.
     """
 
-    __slots__ = ("_folder", "_report", "attempt", "key", "run")
+    __slots__ = ("_folder", "_report", "attempt", "key", "run", "used")
 
     def __init__(
         self, run: str, key: NodeKey, attempt: int, folder: Path, report: Reporter
@@ -31,6 +31,8 @@ class NodeContext:
         self.attempt = attempt
         self._folder = folder
         self._report = report
+        self.used = False
+        """Whether anything may be in the folder: for whoever removes it."""
 
     @property
     def node(self) -> str:
@@ -40,11 +42,13 @@ class NodeContext:
     @property
     def folder(self) -> Path:
         """A private scratch folder (mode 0700), made when first asked for, removed afterwards."""
+        self.used = True
         return make_private(self._folder)
 
     @property
     def incoming(self) -> Path:
         """Where files among the inputs are put; for whoever loads them."""
+        self.used = True
         return self._folder
 
     def progress(self, fraction: float | None = None, message: str = "") -> None:

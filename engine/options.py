@@ -105,9 +105,16 @@ class Retry:
         if limit < 0 or backoff < 0 or factor < 1 or max_delay < 0:
             message = "Retry: limit, backoff and max_delay cannot be negative, factor is at least 1"
             raise ValueError(message)
-        kinds = tuple(item for item in on if isinstance(item, str))
-        types = tuple(class_name(item) for item in on if not isinstance(item, str))
-        self.policy = RetryPolicy(limit, backoff, factor, jitter, max_delay, kinds, types)
+        kinds: list[FailureKind] = []
+        types: list[str] = []
+        for item in on:
+            if isinstance(item, type):
+                types.append(class_name(item))
+            else:
+                kinds.append(item)
+        self.policy = RetryPolicy(
+            limit, backoff, factor, jitter, max_delay, tuple(kinds), tuple(types)
+        )
 
     def __repr__(self) -> str:
         return f"Retry({self.policy})"

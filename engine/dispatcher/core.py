@@ -399,7 +399,8 @@ class Dispatcher:
                 self.admission.close()
                 self.scheduler.forget(self.scheduler.root)
                 with anyio.move_on_after(CLEANING, shield=True):
-                    await self.reporters.remove_work()
+                    if self.flow.brought or self.reporters.used:
+                        await self.reporters.remove_work()
 
     async def _until_end(self) -> None:
         try:

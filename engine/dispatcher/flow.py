@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -48,6 +48,22 @@ PIECE: Final = 500
 
 CONTEXT: Final = "NodeContext"
 """The name under which a node's own context is provided."""
+
+
+class Place(Protocol):
+    """Where files among values are put: asked for only when there is one."""
+
+    @property
+    def incoming(self) -> Path: ...
+
+
+class Folder:
+    """A place that is known beforehand."""
+
+    __slots__ = ("incoming",)
+
+    def __init__(self, incoming: Path) -> None:
+        self.incoming = incoming
 
 
 class Part:
@@ -92,6 +108,8 @@ class Flow:
         self._provided = provided
         self._durable = durable
         self._constants: dict[int, Durable] = {}
+        self.brought = False
+        """Whether files may be in scratch folders because of values."""
 
     # --- bindings -----------------------------------------------------------------------------
 
@@ -187,24 +205,25 @@ class Flow:
             if reader is ANY:
                 reader = self._type_of(arg.value, row.scope)
             value = self.argument(row, arg)
-            made[arg.name] = await self.load(value, reader, context.incoming)
+            made[arg.name] = await self.load(value, reader, context)
         return made
 
-    async def load(self, value: Value, reader: ValueType, folder: Path) -> object:
+    async def load(self, value: Value, reader: ValueType, place: Place) -> object:
         """The live form of a value: decoded, fetched, projected."""
         if isinstance(value, Part):
-            whole = await self.load(value.stored, value.type, folder)
+            whole = await self.load(value.stored, value.type, place)
             for step in value.path:
                 whole = apply_step(whole, step.key, attribute=step.attribute)
             return whole
         if type(value) is Compound and _has_parts(value):
-            return await self._load_parts(value, folder)
+            return await self._load_parts(value, place)
         if isinstance(value, Live):
             return value.value
         if needs_settling(value):
             value = await self._constant(value)
         if needs_bringing(value):
-            value = await bring(value, self._catalog, folder)
+            self.brought = True
+            value = await bring(value, self._catalog, place.incoming)
         return reader.decode(value)
 
     async def _constant(self, value: Stored) -> Durable:
@@ -214,8 +233,8 @@ class Flow:
             known = self._constants[id(value)] = await settle(value, self._catalog)
         return known
 
-    async def _load_parts(self, value: Compound, folder: Path) -> object:
-        items = [await self.load(item, ANY, folder) for item in value.items]
+    async def _load_parts(self, value: Compound, place: Place) -> object:
+        items = [await self.load(item, ANY, place) for item in value.items]
         if value.kind == "dict":
             return dict(zip(value.keys, items, strict=True))
         return tuple(items) if value.kind == "tuple" else items
@@ -231,7 +250,7 @@ class Flow:
     async def durable(self, value: Value, folder: Path) -> Durable:
         """A form of `value` that can leave the process; NoCodec where it has none."""
         if isinstance(value, Part) or (isinstance(value, Compound) and _has_parts(value)):
-            made = ANY.encode(await self.load(value, ANY, folder))
+            made = ANY.encode(await self.load(value, ANY, Folder(folder)))
             return await settle(made, self._catalog)
         if isinstance(value, Live):
             return await settle(ANY.encode(value.value), self._catalog)
@@ -243,7 +262,7 @@ class Flow:
         try:
             return await self.durable(value, folder)
         except NoCodec:
-            return Live(await self.load(value, ANY, folder))
+            return Live(await self.load(value, ANY, Folder(folder)))
 
     # --- results ------------------------------------------------------------------------------
 
@@ -289,7 +308,7 @@ class Flow:
             elif type(value) is Compound and value.kind in SEQUENCES:
                 each[arg.name] = value.items
             else:
-                whole = await self.load(value, self._type_of(arg.value, row.scope), folder)
+                whole = await self.load(value, self._type_of(arg.value, row.scope), Folder(folder))
                 if isinstance(whole, (str, bytes, Mapping)) or not isinstance(whole, Collection):
                     return f"each({arg.name}) needs a list, not {type(whole).__name__}"
                 each[arg.name] = await self._items_of(whole)

@@ -22,9 +22,10 @@ import anyio
 from onready.engine.context import bind
 from onready.engine.dispatcher.lanes import Ticket
 from onready.engine.dispatcher.loop import Handle, Waker
-from onready.engine.dispatcher.tasks import SCALARS
+from onready.engine.dispatcher.tasks import SCALARS, LiveTask
 from onready.engine.events import NodeStarted, NodeSucceeded
 from onready.engine.scheduler.state import READY, Row
+from onready.engine.values.stored import Stored
 
 if TYPE_CHECKING:
     from onready.engine.dispatcher.core import Dispatcher
@@ -259,19 +260,25 @@ class InlinePool:
         limit, reason = dispatcher.outcomes.time_left(row, task)
         try:
             with anyio.move_on_after(limit) as clock:
-                context = dispatcher.node_context(row.key, number)
-                arguments = await dispatcher.flow.arguments(row, task, context)
-                value = task.call()(**arguments)
-                if isinstance(value, Awaitable):
-                    value = await value
-                stored = await dispatcher.flow.store(task, value)
-            if clock.cancelled_caught:
-                dispatcher.outcomes.timed_out(row, number, limit, reason)
-            else:
+                stored = await self._call(row, number, task)
                 event = NodeSucceeded(0, dispatcher.now(), row.key, number, stored)
                 dispatcher.inbox.append((row, event))
+            if clock.cancelled_caught:
+                dispatcher.outcomes.timed_out(row, number, limit, reason)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a node raises is its failure
             dispatcher.outcomes.raised(row, number, error)
         ticket.done = True
         ticket.release()
         dispatcher.reporters.close(row, number)
+
+    async def _call(self, row: Row, number: int, task: LiveTask) -> Stored:
+        dispatcher = self._dispatcher
+        flow = dispatcher.flow
+        arguments = None if task.careful_inputs else flow.quick_arguments(row, task)
+        if arguments is None:
+            context = dispatcher.node_context(row.key, number)
+            arguments = await flow.arguments(row, task, context)
+        value = task.call()(**arguments)
+        if isinstance(value, Awaitable):
+            value = await value
+        return await flow.store(task, value)

@@ -150,6 +150,7 @@ class AsyncioLoop:
                 return
             for task in tuple(self._tasks):
                 task.cancel()
+            done: set[asyncio.Task[None]] = set()
             with anyio.CancelScope(shield=True):
                 done, _ = await asyncio.wait(tuple(self._tasks), timeout=1.0)
             # One that was cancelled before its first step has not seen to this itself.

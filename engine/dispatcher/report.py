@@ -115,7 +115,7 @@ class Reporters:
         self.work = work
         self.live: dict[tuple[NodeKey, int], AttemptReporter] = {}
         self._lock = threading.Lock()
-        self._contexts: set[tuple[NodeKey, int]] = set()
+        self._contexts: dict[tuple[NodeKey, int], NodeContext] = {}
         self.used = False
         """Whether anything may be in the work folder."""
 
@@ -134,14 +134,17 @@ class Reporters:
 
     def context(self, key: NodeKey, number: int) -> NodeContext:
         """The context of a live attempt; from any thread."""
+        known = self._contexts.get((key, number))
+        if known is not None:
+            return known
         row = self._desk.find(key)
         if row is None:
             message = f"{key} asks for its context, but its scope is closed"
             raise InternalError(message)
         folder = self.folder(key, number)
-        self._contexts.add((key, number))
-        self.used = True
-        return NodeContext(self._desk.run, key, number, folder, self.of(row, number))
+        made = NodeContext(self._desk.run, key, number, folder, self.of(row, number))
+        self._contexts[key, number] = made
+        return made
 
     def folder(self, key: NodeKey, number: int) -> Path:
         """The scratch folder of an attempt; whoever needs it makes it."""
@@ -163,9 +166,9 @@ class Reporters:
             found = self.live.pop((row.key, number), None)
             if found is not None:
                 found.close()
-                if (row.key, number) in self._contexts:
-                    # Backends remove what they made themselves.
-                    self._contexts.discard((row.key, number))
+                context = self._contexts.pop((row.key, number), None)
+                if context is not None and context.used:
+                    self.used = True
                     self._desk.start_task(partial(self.remove_folder, row, number))
 
     def close_all(self) -> None:
@@ -173,8 +176,9 @@ class Reporters:
         for reporter in tuple(self.live.values()):
             reporter.close()
         self.live.clear()
+        self.used = self.used or any(context.used for context in self._contexts.values())
+        self._contexts.clear()
 
     async def remove_work(self) -> None:
-        """Remove the run's whole work folder, if anything is in it."""
-        if self.used:
-            await anyio.to_thread.run_sync(partial(shutil.rmtree, self.work, ignore_errors=True))
+        """Remove the run's whole work folder."""
+        await anyio.to_thread.run_sync(partial(shutil.rmtree, self.work, ignore_errors=True))
