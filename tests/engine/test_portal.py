@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -60,8 +61,11 @@ except KeyboardInterrupt:
 
 
 def test_an_interrupt_cancels_the_run_and_goes_on(tmp_path: Path) -> None:
+    # Not measured: with a tracer in it, this child's loop reports exceptions that were caught.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
     child = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(tmp_path)],
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -72,7 +76,8 @@ def test_an_interrupt_cancels_the_run_and_goes_on(tmp_path: Path) -> None:
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)
     output, errors = child.communicate(timeout=40)
-    assert (child.returncode, output, errors) == (0, "interrupted\n", "")
+    assert errors == ""
+    assert (child.returncode, output) == (0, "interrupted\n")
     assert (tmp_path / "ended").exists()
     assert statuses(tmp_path / "state") == ["cancelled"]
 

@@ -11,6 +11,7 @@ from onready import Engine, StoreError, graph, task
 from onready.engine.errors import RunLeaseHeld, StaleEpoch
 from onready.engine.events import AttemptPlanned, NodeStarted
 from onready.engine.run import Run
+from onready.engine.spi import RunFilter
 from onready.engine.testing.fakes import FakeBackend, Script
 from onready.storage.sqlite import SqliteRunLog
 from tests.engine import work
@@ -114,6 +115,8 @@ async def test_an_error_that_is_no_store_error_is_told_too() -> None:
 async def robbed(folder: str) -> int:
     """Another driver takes this run's lease while the node runs."""
     async with SqliteRunLog(Path(folder) / "runs.db") as other:
+        while not await other.runs(RunFilter()):
+            await anyio.sleep(0.001)  # the run's first event is on its way
         lease = await other.lease(work.calls[0], "another driver", 60.0)
         assert lease.epoch == 2
     return 1
