@@ -75,11 +75,18 @@ class BulkFeed:
                 row, ticket.lane.task, self._dispatcher.node_context(row.key, ticket.number)
             )
         except Exception as error:  # noqa: BLE001 - as in `submit`
-            self._raised(ticket, error)
-            self._dispatcher.tick_soon()
+            if not ticket.done:
+                self._raised(ticket, error)
+                self._dispatcher.tick_soon()
             return
-        self._batch.append(BulkCall(ticket, partial(self._call, ticket, arguments)))
-        self.flush()
+        if ticket.cause and not ticket.done:
+            # Cancelled meanwhile: it has not begun, and does not.
+            self._finish(ticket)
+            self._dispatcher.outcomes.cancelled(row, ticket.number, ticket.cause)
+            self._dispatcher.tick_soon()
+        elif not ticket.done:
+            self._batch.append(BulkCall(ticket, partial(self._call, ticket, arguments)))
+            self.flush()
 
     def flush(self) -> None:
         """Hand over what was queued."""
@@ -178,7 +185,8 @@ class BulkFeed:
         try:
             stored = await self._dispatcher.flow.settle(value)
         except Exception as error:  # noqa: BLE001 - the value could not be stored
-            self._raised(ticket, error)
+            if not ticket.done:
+                self._raised(ticket, error)
         else:
             if not ticket.done:
                 self._succeeded(ticket, self._dispatcher.now(), stored)

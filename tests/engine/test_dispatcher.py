@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
@@ -11,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from onready import Engine, File, NodeContext, Provided, Retry, each, graph, shell, task
+from onready import Engine, File, NodeContext, Provided, Retry, StoreError, each, graph, shell, task
 from onready.engine.errors import InternalError
 from onready.engine.events import (
     AnyEvent,
@@ -22,6 +23,7 @@ from onready.engine.events import (
     ScopeOpened,
 )
 from onready.engine.run import Run
+from onready.storage.memory import MemoryCatalog
 from tests.engine import work
 
 pytestmark = pytest.mark.anyio
@@ -297,7 +299,7 @@ async def test_a_thread_that_ends_within_its_time(memory: Engine) -> None:
 async def test_arguments_that_do_not_fit_fail_the_node(memory: Engine) -> None:
     @task
     async def lies():  # type: ignore[no-untyped-def] # noqa: ANN202 - un-annotated on purpose
-        return {"not": "a number"}
+        return json.loads('{"not": "a number"}')
 
     @graph
     def wrong() -> list[int]:
@@ -327,9 +329,6 @@ async def test_large_values_that_threads_read_and_make(engine: Engine) -> None:
 
 
 async def test_a_large_result_that_cannot_be_stored_fails_its_node(tmp_path: Path) -> None:
-    from onready import StoreError
-    from onready.storage.memory import MemoryCatalog
-
     class Full(MemoryCatalog):
         async def put(self, content: bytes | Path) -> str:
             message = "the disk is full"
@@ -352,6 +351,74 @@ async def test_a_large_result_that_cannot_be_stored_fails_its_node(tmp_path: Pat
             outcome = await (await engine.start(bound)).wait()
             assert outcome.status == "failed"
             assert "disk is full" in outcome.failures[0].message
+
+
+class Slow(MemoryCatalog):
+    """Gives what is in it once it is told to; or nothing, where it is `broken`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = anyio.Event()
+        self.answer = anyio.Event()
+        self.broken = False
+
+    async def get(self, digest: str) -> bytes:
+        self.asked.set()
+        await self.answer.wait()
+        if self.broken:
+            message = "it is gone"
+            raise StoreError(message)
+        return await super().get(digest)
+
+
+@task
+async def large(size: int) -> bytes:
+    return b"x" * size
+
+
+@task
+def measure_in_thread(data: bytes) -> int:
+    work.calls.append("measured")
+    return len(data)
+
+
+@graph
+def fetches() -> int:
+    return measure_in_thread(large(100_000))
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_call_whose_arguments_are_on_their_way(broken: bool) -> None:
+    catalog = Slow()
+    catalog.broken = broken
+    catalog.answer.set()
+    async with Engine.memory(catalog=catalog) as engine:
+        outcome = await (await engine.start(fetches.bind())).wait()
+        if broken:
+            assert "it is gone" in outcome.failures[0].message
+        else:
+            assert outcome.value == 100_000
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("grace", [0.01, 30.0])
+async def test_a_call_that_was_cancelled_before_it_began_does_not_begin(
+    broken: bool, grace: float
+) -> None:
+    catalog = Slow()
+    catalog.broken = broken
+    async with Engine.memory(catalog=catalog) as engine:
+        run = await engine.start(fetches.bind())
+        await catalog.asked.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(run.cancel, "enough", grace)
+            await anyio.wait_all_tasks_blocked()
+            if grace < 1:
+                await run.wait()
+            catalog.answer.set()
+        outcome = await run.wait()
+        assert outcome.status in ({"cancelled", "failed"} if broken else {"cancelled"})
+    assert work.calls == []
 
 
 # --- maps and values ------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +39,7 @@ def keys(draw: Callable[[st.SearchStrategy[Any]], Any]) -> NodeKey:  # Any: as h
 def test_what_a_key_prints_is_read_back_as_that_key(key: NodeKey) -> None:
     again = NodeKey.parse(str(key))
     assert again == key
+    assert operator.eq(key, key)
     assert hash(again) == hash(key)
     first, second = str(key), str(key)  # the second time it is remembered
     assert first == second == str(again)
