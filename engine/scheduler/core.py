@@ -444,11 +444,12 @@ class Scheduler:
             scope = source.scope
             if scope.fragment is None:
                 continue
-            reason = f"needs {source.key}"
+            reason = ""
             for position in source.node.feeds:
                 if position < len(scope.rows):
                     target = scope.rows[position]
                     if target.state is WAITING:
+                        reason = reason or f"needs {source.key}"
                         self._skip_one(target, reason)
                         todo.append(target)
 
@@ -541,6 +542,8 @@ class Scheduler:
                     self._close(scope)
             if budget > 0 and self._sweeping:
                 scope, begin = self._sweeping.popleft()
+                if scope.closed:
+                    continue  # and forgotten by now, maybe
                 end = self._sweep_some(scope, begin, budget)
                 budget -= end - begin + 1
                 if end < len(scope.rows):
