@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from onready.engine.context import bind
 from onready.engine.dispatcher.lanes import Ticket
-from onready.engine.dispatcher.tasks import SCALARS
+from onready.engine.dispatcher.tasks import BIG, LONG_TEXT, SCALARS
 from onready.engine.events import NodeStarted, NodeSucceeded
 from onready.engine.scheduler.commands import Submitted
 from onready.engine.spi import BulkBackend, BulkCall
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 LOOK: Final = 0.02
 """Seconds after which the start of a call that has not ended is noticed."""
-
-BIG: Final = 1 << 63
-LONG_TEXT: Final = 4096
 
 
 class BulkFeed:

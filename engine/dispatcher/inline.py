@@ -22,7 +22,7 @@ import anyio
 from onready.engine.context import bind
 from onready.engine.dispatcher.lanes import Ticket
 from onready.engine.dispatcher.loop import Handle, Waker
-from onready.engine.dispatcher.tasks import SCALARS, LiveTask
+from onready.engine.dispatcher.tasks import BIG, LONG_TEXT, SCALARS, LiveTask
 from onready.engine.events import NodeStarted, NodeSucceeded
 from onready.engine.scheduler.state import READY, Row
 from onready.engine.values.stored import Stored
@@ -44,9 +44,6 @@ IDLE: Final = 32
 
 SLICE: Final = 0.002
 """Seconds that a worker runs nodes that never suspend before it lets others have the loop."""
-
-BIG: Final = 1 << 63
-LONG_TEXT: Final = 4096
 
 
 class Worker:

@@ -15,6 +15,12 @@ from onready.engine.values import ValueType
 
 SCALARS: Final = frozenset({NoneType, bool, int, float, str})
 
+BIG: Final = 1 << 63
+"""Integers from here on are not their own stored form: encoders have 64 bits."""
+
+LONG_TEXT: Final = 4096
+"""Characters from which a text takes the codec's way."""
+
 
 class LiveTask:
     """One task of the plan, ready to be called.
