@@ -323,3 +323,15 @@ def test_a_body_that_closed_and_was_forgotten_is_not_swept_on() -> None:
     steps.until_quiet()
     assert (body.left, body.total, body.unopened) == (0, 3, 0)
     assert steps.log[-1] == "end failed: a"
+
+
+@pytest.mark.usefixtures("small_budget")
+def test_nothing_becomes_ready_in_a_stopped_scope_that_is_not_swept_yet() -> None:
+    steps = Steps(plan(*(task(name) for name in "abcdef"), task("y", 5)))
+    steps.until_quiet()
+    steps.handle(steps.start("a"), steps.start("f"))
+    steps.handle(steps.badly("a"))
+    assert steps.scheduler.busy
+    assert steps.handle(steps.well("f")) == [f"skip {name}: stopped: a failed" for name in "cd"]
+    assert steps["y"].state is State.WAITING
+    assert steps.until_quiet()[-2:] == ["skip y: stopped: a failed", "end failed: a"]
