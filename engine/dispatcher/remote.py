@@ -74,7 +74,7 @@ class RemoteFeed:
         ticket.started = True
         row = ticket.row
         dispatcher = self._dispatcher
-        reporter = dispatcher.reporters.of(row, ticket.number)
+        reporter = ticket.reporter = dispatcher.reporters.attempt(row, ticket.number)
         limit, reason = dispatcher.outcomes.time_left(row, ticket.lane.task)
         outcome: Outcome | None = None
         self._running += 1
@@ -85,6 +85,7 @@ class RemoteFeed:
                 ticket.stop = scope.cancel
                 outcome = await self._outcome(ticket, reporter, limit)
         finally:
+            dispatcher.loop.forget(ticket.handle)
             self._running -= 1
             if not self._running and self._left is not None:
                 self._left.set()
