@@ -374,7 +374,7 @@ def _member(value: Compound, step: Step) -> Value:
 
 
 def _plain(value: Stored) -> Durable:
-    if isinstance(value, Live):
+    if isinstance(value, Live):  # pragma: no cover - `durable` takes these first
         message = "a live object reached a place for durable values"
         raise InternalError(message)
     return value

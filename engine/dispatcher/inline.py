@@ -164,21 +164,23 @@ class InlinePool:
                 else:
                     dispatcher.turn()
                 if not queue:
-                    if len(idle) >= IDLE:
+                    if not await self._rest(worker):
                         return
-                    if worker.waker is None:
-                        worker.waker = dispatcher.loop.waker()
-                    idle.append(worker.waker)
-                    await worker.waker.park()
                     slice_end = perf_counter() + SLICE
                     continue
             if perf_counter() > slice_end:
                 dispatcher.turn()
-                self._paused += 1
-                try:
-                    await pause()
-                finally:
-                    self._paused -= 1
+                if self._paused:
+                    # One at a time goes on after its slice: several would stall the loop for the
+                    # sum of theirs.
+                    if not await self._rest(worker):
+                        return
+                else:
+                    self._paused += 1
+                    try:
+                        await pause()
+                    finally:
+                        self._paused -= 1
                 slice_end = perf_counter() + SLICE
                 continue
             item = queue.popleft()
@@ -189,6 +191,16 @@ class InlinePool:
                 assert type(item) is Ticket
                 if not await self._run_with_care(worker, item):
                     return
+
+    async def _rest(self, worker: Worker) -> bool:
+        """Park until there is something to do; False: there are enough who wait for that."""
+        if len(self._idle) >= IDLE:
+            return False
+        if worker.waker is None:
+            worker.waker = self._dispatcher.loop.waker()
+        self._idle.append(worker.waker)
+        await worker.waker.park()
+        return True
 
     async def _run(self, worker: Worker, row: Row) -> bool:
         """One attempt of a fast task. False: the node changed its context, so retire."""
@@ -235,7 +247,7 @@ class InlinePool:
     async def _run_with_care(self, worker: Worker, ticket: Ticket) -> bool:
         """One attempt with time limits, admission or live objects. False: retire."""
         row = ticket.row
-        if ticket.done or row.state is not READY:
+        if ticket.done or row.state is not READY:  # pragma: no cover - a halted run drops them
             ticket.release()
             return True
         self._dispatcher.tick_soon()
@@ -276,6 +288,6 @@ class InlinePool:
             context = dispatcher.node_context(row.key, number)
             arguments = await flow.arguments(row, task, context)
         value = task.call()(**arguments)
-        if isinstance(value, Awaitable):
+        if isinstance(value, Awaitable):  # pragma: no branch - plain functions go to threads
             value = await value
         return await flow.store(task, value)

@@ -145,7 +145,7 @@ class AsyncioLoop:
         trace: TracebackType | None,
     ) -> None:
         # Code that swallows its cancellation gets a second and a third, then is given up.
-        for _ in range(3):
+        for _ in range(3):  # pragma: no branch - three cancellations swallowed take seconds
             if not self._tasks:
                 return
             for task in tuple(self._tasks):

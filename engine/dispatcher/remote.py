@@ -51,7 +51,7 @@ class RemoteFeed:
             return planned
         while lane.backlog and lane.ahead < AHEAD:
             row = lane.backlog.popleft()
-            if row.state is not READY:
+            if row.state is not READY:  # pragma: no cover - only in a run that is halted
                 continue
             ticket = Ticket(row, lane, row.attempt + 1)
             name = ticket.name = dispatch_name(dispatcher.run, row.key, ticket.number)
