@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> int:
             return int(rest[0])
         case "note":
             sys.stdout.write(str(note(*rest)))
-        case "hang":
+        case "hang":  # pragma: no cover - as above
             hang(*rest)
         case _:
             sys.stderr.write(f"no such work: {name!r}\n")

@@ -179,7 +179,7 @@ def main(arguments: Sequence[str]) -> int:
     raise_on_term()
     try:
         return execute_single_node(envelope)
-    except Terminated:
+    except Terminated:  # pragma: no cover - it dies by the signal
         sys.stdout.flush()
         die_by_term()
 

@@ -112,12 +112,12 @@ def _flush() -> None:
 
 def _die_with_driver(driver: int) -> None:
     """Ask Linux for KILL when the driver dies: a worker deep in C code sees no closed socket."""
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux"):  # pragma: no cover - tests run on Linux
         return
     import ctypes
 
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
-    if os.getppid() != driver:  # it died before we asked
+    if os.getppid() != driver:  # pragma: no cover - it died before we asked
         os._exit(0)
 
 
@@ -135,7 +135,7 @@ def main() -> None:
     try:
         worker.serve()
         worker.close()
-    except Terminated:
+    except Terminated:  # pragma: no cover - it dies by the signal
         _flush()
         die_by_term()
     except (BrokenPipeError, ConnectionResetError):
