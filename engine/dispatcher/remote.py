@@ -8,7 +8,9 @@ What may not live here: how a backend starts anything.
 
 from __future__ import annotations
 
+import os
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from onready.engine.dispatcher.core import Dispatcher
 
 PICKLE: Final = "pickle"
+
+CROWD: Final = 8
+"""Attempts in one backend; from here on, turns are left to the tick."""
+
 AHEAD: Final = 64
 """Rows per lane that are planned, and durably so, before a slot is free for them."""
 
@@ -38,6 +44,7 @@ class RemoteFeed:
         self._name = name
         self._backend = backend
         self._live: dict[int, Ticket] = {}
+        self._handed: list[Ticket] | None = None
         self._running = 0
         self._left: anyio.Event | None = None
         self.barrier = backend.capabilities.barrier
@@ -66,9 +73,45 @@ class RemoteFeed:
     def submit(self, ticket: Ticket) -> None:
         """Run a planned attempt: it has its share of its limits."""
         ticket.lane.ahead -= 1
-        handle = self._dispatcher.loop.start(partial(self._attempt, ticket))
+        if self._handed is None:
+            self._begin(ticket)
+        else:
+            ticket.stop = _nothing  # it begins at once, or is done by then
+            self._handed.append(ticket)
+
+    def _begin(self, ticket: Ticket) -> None:
+        handle = self._dispatcher.loop.start(partial(self._serve, ticket))
         ticket.handle = handle
         ticket.stop = handle.cancel
+
+    async def _serve(self, ticket: Ticket) -> None:
+        """Attempts one after the other: a new task for each would cost as much as its dispatch."""
+        handle = ticket.handle
+        following: Ticket | None = ticket
+        try:
+            while following is not None:
+                if not following.done:
+                    await self._attempt(following)
+                following = self._next()
+        except Exception as error:  # noqa: BLE001 - of a turn: a backend's own never comes here
+            self._dispatcher.crash(error)
+        finally:
+            self._dispatcher.loop.forget(handle)
+
+    def _next(self) -> Ticket | None:
+        """Tell what ended, and go on with the first attempt that has room because of it."""
+        if self._running > CROWD or self._dispatcher.closing:
+            # Others end in this same round of the loop: one turn for them all.
+            self._dispatcher.tick_soon()
+            return None
+        self._handed = handed = []
+        try:
+            self._dispatcher.turn_and_wake()
+        finally:
+            self._handed = None
+        for ticket in handed[1:]:
+            self._begin(ticket)
+        return handed[0] if handed else None
 
     async def _attempt(self, ticket: Ticket) -> None:
         ticket.started = True
@@ -85,7 +128,6 @@ class RemoteFeed:
                 ticket.stop = scope.cancel
                 outcome = await self._outcome(ticket, reporter, limit)
         finally:
-            dispatcher.loop.forget(ticket.handle)
             self._running -= 1
             if not self._running and self._left is not None:
                 self._left.set()
@@ -115,7 +157,7 @@ class RemoteFeed:
         row = ticket.row
         task = ticket.lane.task
         dispatcher = self._dispatcher
-        folder = dispatcher.reporters.work / ticket.name
+        folder = Path(f"{dispatcher.reporters.work}{os.sep}{ticket.name}")
         dispatcher.reporters.used = True
         attempt = Attempt(
             run=dispatcher.run,
@@ -158,7 +200,6 @@ class RemoteFeed:
             dispatcher.outcomes.failed(
                 row, ticket.number, outcome.failure, lost=type(outcome) is Lost
             )
-        dispatcher.tick_soon()
 
     def _finish(self, ticket: Ticket) -> None:
         ticket.done = True
@@ -223,3 +264,7 @@ def _trusted(value: Stored, ticket: Ticket) -> bool:
         if type(item) is Compound:
             todo.extend(item.items)
     return True
+
+
+def _nothing() -> None:
+    """Stops what has not begun."""

@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from onready.engine.errors import ConfigError, EnvironmentFault, PluginError
+from onready.engine.errors import ConfigError, EnvironmentFault, FailureKind, PluginError
 from onready.engine.failure import failure_from
 from onready.engine.names import NodeKey, is_run_id
 from onready.engine.spi import (
@@ -137,10 +137,10 @@ def _outcome(envelope: Envelope, catalog: WorkerCatalog) -> Succeeded | Failed:
         if isinstance(outcome, Succeeded):
             outcome = Succeeded(catalog.settle(outcome.value))
     except TimeUp as error:
-        return _failed(envelope, error)
+        return _failed(envelope, error, "timeout")
     except (EnvironmentFault, Terminated):
         raise
-    except Exception as error:  # noqa: BLE001 - a missing blob, a file that is gone: the node's
+    except Exception as error:  # noqa: BLE001 - a file that is gone, a value that does not fit: the node's
         return _failed(envelope, error)
     else:
         return outcome
@@ -148,8 +148,8 @@ def _outcome(envelope: Envelope, catalog: WorkerCatalog) -> Succeeded | Failed:
         source.remove_folder()
 
 
-def _failed(envelope: Envelope, error: BaseException) -> Failed:
-    return Failed(failure_from(error, node=envelope.node, attempt=envelope.attempt))
+def _failed(envelope: Envelope, error: BaseException, kind: FailureKind | None = None) -> Failed:
+    return Failed(failure_from(error, node=envelope.node, attempt=envelope.attempt, kind=kind))
 
 
 def _folder() -> Path:
