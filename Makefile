@@ -19,12 +19,12 @@ help: ## Show this list
 demo: $(EXAMPLES) ## Set everything up and run the digits example with live progress
 	@$(BIN)/onready run examples/digits.py:digits $(ARGS)
 
-test: $(DEV) ## Run all tests, then hold the coverage: engine 100 % of branches, the rest 90 %
+test: $(DEV) ## Run all tests, then hold the coverage of branches: engine 99 %, the rest 90 %
 	@$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(ARGS)
 	$(BIN)/coverage run -m pytest -q examples/company-batch
 	@$(BIN)/coverage combine -q
-	$(BIN)/coverage report --include='*/engine/*' --fail-under=100
+	$(BIN)/coverage report --include='*/engine/*' --fail-under=99
 	$(BIN)/coverage report --omit='*/engine/*' --fail-under=90
 
 check: $(DEV) ## Check format, lint, types and import directions (seconds)

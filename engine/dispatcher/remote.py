@@ -104,7 +104,8 @@ class RemoteFeed:
             # Others end in this same round of the loop: one turn for them all.
             self._dispatcher.tick_soon()
             return None
-        self._handed = handed = []
+        handed: list[Ticket] = []
+        self._handed = handed
         try:
             self._dispatcher.turn_and_wake()
         finally:
