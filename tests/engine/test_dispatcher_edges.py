@@ -284,20 +284,22 @@ async def test_calls_are_taken_back_where_the_run_cannot_go_on() -> None:
         assert "double" not in {str(e.node) for e in log.tried if isinstance(e, NodeSucceeded)}
 
 
-@pytest.mark.parametrize("first", ["inline", "thread", "away"])
+@pytest.mark.parametrize("first", ["inline", "thread", "away", "large"])
 async def test_a_pool_that_refuses_interrupts_the_run(first: str) -> None:
-    pool = ByHand(refuse=1 if first == "thread" else 0)
+    pool = ByHand(refuse=1 if first in {"thread", "large"} else 0)
 
     @graph
     def chain() -> int:
         if first == "thread":
             return work.double.with_options(name="second")(work.double(1))
+        if first == "large":
+            return work.double.with_options(after=[large_in_thread(100_000)])(1)
         return work.double(work.add_one.with_options(backend=first)(1))
 
     backends: dict[str, ByHand | Away] = {"thread": pool, "away": Away(lambda *_: Succeeded(2))}
     async with Engine.memory(backends=backends) as engine:
         run = await engine.start(chain.bind())
-        if first == "thread":
+        if first in {"thread", "large"}:
             await pool.submitted(1)
             pool.finish(pool.calls[0])
         outcome = await run.wait()
@@ -384,17 +386,28 @@ async def test_what_a_node_wrote_is_kept_where_the_run_cannot_go_on() -> None:
 
 async def test_a_store_that_fails_while_the_host_is_cancelled() -> None:
     log = FaultyRunLog()
+
+    @task
+    async def lingers() -> None:
+        work.calls.append("begun")
+        while not log.tried:
+            try:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(0.001)
+            except anyio.get_cancelled_exc_class():
+                work.calls.append("swallowed")
+
     with anyio.CancelScope() as scope:
-        async with Engine.memory(run_log=log, grace=0.2) as engine:
-            await engine.start(work.forever.bind())
+        async with Engine.memory(run_log=log, grace=2.0) as engine:
+            await engine.start(lingers.bind())
             await begun()
-            await anyio.wait_all_tasks_blocked()
+            while not any(type(event) is NodeStarted for event in log.appended):
+                await anyio.sleep(0.001)
             log.good = 0
             scope.cancel()
             await anyio.sleep_forever()
     assert scope.cancelled_caught
     assert RunCancelling in {type(event) for event in log.tried}
-    assert work.calls == ["begun", "ended"]
 
 
 # --- elsewhere ------------------------------------------------------------------------------------
@@ -515,7 +528,7 @@ async def test_a_file_in_the_graph_is_stored_once(memory: Engine, tmp_path: Path
     def both() -> list[str]:
         return read.map(each([1, 2]), File(path))
 
-    assert await memory.run(both.bind()) == ["1 hello", "2 hello"]
+    assert await memory.run(both.bind(), max_parallel=1) == ["1 hello", "2 hello"]
 
 
 # --- the journal, reporters and the loop alone ----------------------------------------------------
