@@ -64,7 +64,7 @@ from onready.engine.scheduler.commands import (
     Submitted,
 )
 from onready.engine.scheduler.core import Scheduler
-from onready.engine.scheduler.state import Row
+from onready.engine.scheduler.state import READY, Row
 from onready.engine.spi import Backend, BulkBackend, Catalog
 from onready.engine.values.stored import Live, Stored
 
@@ -284,14 +284,14 @@ class Dispatcher:
         try:
             found = await self.flow.items(row, folder)
         except Exception as error:  # noqa: BLE001 - what keeps a map from opening fails the map
-            self.outcomes.raised(row, 0, error)
+            found = self.outcomes.failure_of(row, 0, error)
+        if row.state is not READY:
+            return  # skipped or cancelled meanwhile
+        if isinstance(found, Failure):
+            self.outcomes.failed(row, 0, found)
         else:
-            if isinstance(found, str):
-                self.outcomes.failed(row, 0, Failure("error", found, "MapError"))
-            else:
-                items, count = found
-                row.value = items
-                self.inbox.append((row, ScopeOpened(0, self.now(), row.key, count)))
+            row.value, count = found
+            self.inbox.append((row, ScopeOpened(0, self.now(), row.key, count)))
         self.turn_and_wake()
 
     def turn_and_wake(self) -> None:

@@ -17,7 +17,7 @@ import anyio.lowlevel
 
 from onready.engine.context import NodeContext
 from onready.engine.dispatcher.tasks import SCALARS, LiveTask
-from onready.engine.errors import InternalError, NoCodec
+from onready.engine.errors import Failure, InternalError, NoCodec
 from onready.engine.plan.model import (
     Arg,
     Binding,
@@ -297,7 +297,7 @@ class Flow:
             values[arg.name] = self.argument(row, arg)
         return values
 
-    async def items(self, row: Row, folder: Path) -> tuple[Items, int] | str:
+    async def items(self, row: Row, folder: Path) -> tuple[Items, int] | Failure:
         """What the map `row` iterates over and how many items; or what is wrong with it."""
         shared: dict[str, Value] = {}
         each: dict[str, Sequence[Value]] = {}
@@ -310,12 +310,14 @@ class Flow:
             else:
                 whole = await self.load(value, self._type_of(arg.value, row.scope), Folder(folder))
                 if isinstance(whole, (str, bytes, Mapping)) or not isinstance(whole, Collection):
-                    return f"each({arg.name}) needs a list, not {type(whole).__name__}"
+                    message = f"each({arg.name}) needs a list, not {type(whole).__name__}"
+                    return Failure("error", message, "MapError")
                 each[arg.name] = await self._items_of(whole)
         lengths = {name: len(values) for name, values in each.items()}
         if len(set(lengths.values())) > 1:
             said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-            return f"each() arguments go together and need the same length: {said}"
+            message = f"each() arguments go together and need the same length: {said}"
+            return Failure("error", message, "MapError")
         return Items(shared, each), next(iter(lengths.values()))
 
     async def _items_of(self, whole: Iterable[object]) -> list[Value]:

@@ -142,6 +142,8 @@ class InlinePool:
         finally:
             self.workers.discard(worker)
             self._dispatcher.loop.forget(worker.handle)
+            # What its last node came to may be in the inbox, and no worker after it looks.
+            self._dispatcher.tick_soon()
             row = worker.row
             if row is not None:
                 # The cancellation went through the node: that is its end, and this worker's.

@@ -105,6 +105,25 @@ async def test_a_node_that_swallows_its_cancellation_once(engine: Engine) -> Non
     assert work.calls == ["begun", "swallowed"]
 
 
+async def test_a_node_that_ends_well_when_it_is_cancelled_is_noticed_at_once(
+    engine: Engine,
+) -> None:
+    @task
+    async def ends_well() -> int:
+        work.calls.append("begun")
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            return 1
+        return 2
+
+    run = await engine.start(ends_well.bind())
+    await begun()
+    with anyio.fail_after(30):
+        await run.cancel(grace=600.0)
+    assert (await run.wait()).status == "succeeded"
+
+
 async def test_the_caller_s_cancellation_cancels_the_run(engine: Engine) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(engine.run, work.forever.bind())
