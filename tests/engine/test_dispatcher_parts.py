@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import anyio
-import anyio.lowlevel
 import pytest
 
 from onready import Engine, File, StoreError, each, graph, task
