@@ -85,7 +85,8 @@ def type_name(annotation: object) -> str:
     args = get_args(annotation)
     origin = get_origin(annotation)
     if origin is Union or origin is UnionType:
-        return " | ".join(map(type_name, args))
+        # None last: unions are equal in any order, and so share one cached reader.
+        return " | ".join(map(type_name, sorted(args, key=lambda arg: arg is type(None))))
     if origin is not None and isinstance(origin, type) and args:
         inner = ", ".join("..." if arg is Ellipsis else type_name(arg) for arg in args)
         return f"{type_name(origin)}[{inner}]"
