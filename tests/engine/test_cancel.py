@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 import anyio
 import pytest
@@ -65,11 +64,9 @@ async def test_a_running_thread_may_end_within_the_grace(engine: Engine) -> None
 async def test_a_stuck_thread_is_not_waited_for(memory: Engine) -> None:
     run = await memory.start(work.nap_in_thread.bind(1.0))
     await begun()
-    began = time.monotonic()
     await run.cancel(grace=0.05)
+    # Had anybody waited for the thread, its attempt would have succeeded.
     assert (await run.wait()).status == "cancelled"
-    # A hang guard and no measurement: the thread sleeps for a second, and nobody waited for it.
-    assert time.monotonic() - began < 0.9
 
 
 async def test_queued_threads_never_begin(memory: Engine) -> None:
