@@ -46,9 +46,18 @@ class RunStarted(Event, tag="run.started"):
 
 
 class RunResumed(Event, tag="run.resumed"):
-    """A driver took the run over, or continued it."""
+    """A driver took the run over after a crash, or continued one that had ended (`retry`).
+
+    With `retry`, what succeeded is kept and the rest runs again under new attempt numbers;
+    `redo` are nodes that run again though they had succeeded, with all that needs them.
+    `fingerprint` is set where the run goes on with another plan than before.
+    """
 
     epoch: int
+    owner: str = ""
+    retry: bool = False
+    redo: tuple[NodeKey, ...] = ()
+    fingerprint: str = ""
 
 
 class RunCancelling(Event, tag="run.cancelling"):
@@ -79,7 +88,11 @@ class RunCancelled(Event, tag="run.cancelled"):
 
 
 class ScopeOpened(Event, tag="scope.opened"):
-    """A composite got its body: `count` items of a map, or the chosen `arm`."""
+    """A composite got its body: `count` items of a map, or the chosen `arm`.
+
+    A repeat opens once per iteration, `count` being the number of iterations by then. A rescue
+    whose body failed opens again, with the arm `handler`; no `scope.closed` comes in between.
+    """
 
     node: NodeKey
     count: int | None = None

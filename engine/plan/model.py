@@ -107,13 +107,47 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Parameter names in the order of the signature; positional-only ones among them."""
 
 
+class Arm(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the bodies among which a branch, a switch or a rescue chooses.
+
+    `name` is what keys show (`gate?high`): `then` and `otherwise` of a branch; of a switch the
+    text of the key where that is a name, `case-<n>` else, and `default`; `body` and `handler` of
+    a rescue. `key` is the value that chooses the arm of a switch; None for `default` and
+    elsewhere. `args` bind the parameters of `body`, in the fragment that holds the node.
+    """
+
+    name: str
+    body: Fragment
+    args: tuple[Arg, ...] = ()
+    key: str | int | bool | None = None
+
+
+OnLimit = Literal["fail", "return"]
+"""What a repeat does that reached its limit: fail, or give the state that it has."""
+
+
 class PlanNode(msgspec.Struct, frozen=True, kw_only=True):
     """One node of a fragment.
 
     `task` is a position in `Plan.tasks`, for kind `task` and for a map over a task. `body` is the
-    fragment of a sub-graph or of a map over a graph. `waits` are the positions of all nodes that
-    must end well before this one starts: data edges and order-only edges, each once. `feeds` are
-    the positions of the nodes that wait for this one.
+    fragment of a sub-graph, of a map over a graph, or of one iteration of a repeat. `waits` are
+    the positions of all nodes that must end well before this one starts: data edges and
+    order-only edges, each once. `feeds` are the positions of the nodes that wait for this one.
+
+    A **branch** or **switch** has one argument, the value that decides, and `arms`. A **rescue**
+    has two arms and no arguments. What their arms take is among `waits`.
+
+    A **repeat** has `body`: node 0 is the call that makes the next state, node 1 the test that
+    says whether to stop, its value is node 0's. The parameter `state` of the body gets, in the
+    first iteration, the argument `state`, later the value of the iteration before; all other
+    parameters get the same in each. `most` bounds the iterations.
+
+    `always`: it runs whatever became of its waits, also in a scope that failed or is cancelled;
+    only those waits in `needs`, whose values it takes, must have ended well. `cleans` are the
+    positions of the `always` nodes among `feeds`.
+
+    `tolerant`: of a map whose consumers take `list[T | Failure]`: under `continue` an item that
+    failed does not fail the map; its place in the value holds the failure.
     """
 
     position: int
@@ -128,6 +162,19 @@ class PlanNode(msgspec.Struct, frozen=True, kw_only=True):
     always: bool = False
     where: str = ""
     """`file:line` of the call, for messages."""
+    arms: tuple[Arm, ...] = ()
+    most: int = 0
+    on_limit: OnLimit = "fail"
+    needs: tuple[int, ...] = ()
+    cleans: tuple[int, ...] = ()
+    tolerant: bool = False
+
+    @property
+    def bodies(self) -> tuple[Fragment, ...]:
+        """Every fragment inside: its own body, or those of its arms in order."""
+        if self.body is not None:
+            return (self.body,)
+        return tuple([arm.body for arm in self.arms])
 
 
 class ParamSpec(msgspec.Struct, frozen=True):
