@@ -11,7 +11,7 @@ EXAMPLES := $(VENV)/.installed-examples
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench docs build clean
+.PHONY: help demo test faults check format bench docs build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(DEV) ## Run all tests, then hold the coverage of branches: engine 99 %, 
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include='*/engine/*' --fail-under=99
 	$(BIN)/coverage report --omit='*/engine/*' --fail-under=90
+
+faults: $(DEV) ## Run the fault suite at its full size: kills, races, damage, simulation (an hour)
+	ONREADY_FAULTS=nightly $(BIN)/pytest tests/faults --timeout=3600 $(ARGS)
 
 check: $(DEV) ## Check format, lint, types and import directions (seconds)
 	$(BIN)/ruff format --check
