@@ -17,6 +17,7 @@ from onready.engine.dispatcher.remote import RemoteFeed
 from onready.engine.dispatcher.tasks import LiveTask
 from onready.engine.errors import Failure
 from onready.engine.plan.model import Fragment, FromProvided, Plan
+from onready.engine.scheduler.rules import may_start
 from onready.engine.scheduler.state import READY, Row
 from onready.engine.spi import Backend, BulkBackend
 
@@ -132,8 +133,6 @@ class Admission:
 
     def pump(self, lane: Lane) -> None:
         """Start what the lane's limits allow."""
-        if self._dispatcher.halted:
-            return
         too_much = lane.impossible()
         if too_much is not None:
             self._refuse(lane, too_much)
@@ -148,7 +147,7 @@ class Admission:
         backlog = lane.backlog
         while backlog:
             row = backlog[0]
-            if row.state is not READY:  # pragma: no cover - only in a run that is halted
+            if row.state is not READY or not may_start(row):
                 backlog.popleft()
             elif lane.take():
                 backlog.popleft()
@@ -161,7 +160,7 @@ class Admission:
     def _refuse(self, lane: Lane, limit: Limit) -> None:
         message = f"needs more {limit.name} than there is ({limit.capacity:g})"
         for row in lane.backlog:
-            if row.state is READY:  # pragma: no branch - as above
+            if row.state is READY:  # pragma: no branch - only in a scope that is stopped
                 failure = Failure("unschedulable", message)
                 self._dispatcher.outcomes.failed(row, 0, failure)
         lane.backlog.clear()
@@ -187,7 +186,8 @@ class Admission:
         queue = lane.queue
         while queue:
             ticket = queue[0]
-            if ticket.done:  # pragma: no cover - as above
+            if ticket.done or not may_start(ticket.row):
+                # Its feed knows it, and ends it when the scheduler comes to it.
                 queue.popleft()
             elif lane.take():
                 queue.popleft()

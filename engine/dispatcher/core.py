@@ -26,6 +26,7 @@ import anyio
 
 from onready.engine.context import NodeContext
 from onready.engine.dispatcher.admission import Admission, Limits
+from onready.engine.dispatcher.composites import Composites
 from onready.engine.dispatcher.flow import Flow
 from onready.engine.dispatcher.journal import Journal
 from onready.engine.dispatcher.loop import Handle, Loop, open_loop
@@ -44,8 +45,6 @@ from onready.engine.events import (
     RunStatus,
     RunSucceeded,
     ScopeClosed,
-    ScopeOpened,
-    ScopeStatus,
 )
 from onready.engine.logs import LogStore
 from onready.engine.names import NodeKey
@@ -54,9 +53,12 @@ from onready.engine.scheduler.commands import (
     Cancel,
     Close,
     Command,
+    Decide,
+    Decided,
     Drop,
     End,
     Fact,
+    GraceOver,
     Open,
     RetryDue,
     Skip,
@@ -64,7 +66,8 @@ from onready.engine.scheduler.commands import (
     Submitted,
 )
 from onready.engine.scheduler.core import Scheduler
-from onready.engine.scheduler.state import READY, Row
+from onready.engine.scheduler.finding import forget
+from onready.engine.scheduler.state import Row
 from onready.engine.spi import Backend, BulkBackend, Catalog
 from onready.engine.values.stored import Live, Stored
 
@@ -74,7 +77,7 @@ GIVE_UP: Final = 5.0
 CLEANING: Final = 5.0
 """Seconds for removing what a run left in its scratch folders."""
 
-UNRECORDED: Final = (RetryDue, Submitted)
+UNRECORDED: Final = (RetryDue, Submitted, Decided, GraceOver)
 """Inputs of the scheduler that are no history."""
 
 
@@ -142,6 +145,7 @@ class Dispatcher:
         )
         self.outcomes = Outcomes(self)
         self.reporters = Reporters(self, services.logs, services.folder / "work" / run)
+        self.composites = Composites(self)
         self.admission = Admission(self, backends, limits, plan)
         self.loop: Loop
         self._thread = threading.get_ident()
@@ -152,6 +156,8 @@ class Dispatcher:
         self.reason = ""
         self._timed_out = ""
         self._forcing = False
+        self._cancel_asked = False
+        self._purged = 0
 
     # --- the turn -----------------------------------------------------------------------------
 
@@ -179,16 +185,14 @@ class Dispatcher:
             busy = False
         if self._stop_rows:
             self._stop_attempts()
-        if admission.inline.queue and self.halted:
+        if self._cancel_asked:
+            self._cancel_asked = False
+            self._force_later()
+        if self._purged != self.scheduler.stops:
             # Sweeping a wide scope takes several turns: none of its rows starts meanwhile.
-            admission.inline.drop_queue()
+            self._purged = self.scheduler.stops
+            admission.inline.purge()
         admission.launch_planned()
-
-    @property
-    def halted(self) -> bool:
-        """Whether nothing new may start in the whole run."""
-        root = self.scheduler.root
-        return root.doomed or root.cancelling
 
     def tick(self) -> None:
         """A turn, and a worker for what it made ready while the others wait in their nodes."""
@@ -254,11 +258,13 @@ class Dispatcher:
             if isinstance(command, Start):
                 self.admission.admit(command.rows)
             elif isinstance(command, Open):
-                self._open(command.row)
+                self.composites.open(command.row)
+            elif isinstance(command, Decide):
+                self.composites.decide(command.row)
             elif isinstance(command, Close):
                 row = command.row
                 record.append(ScopeClosed(0, now, row.key, command.status))
-                self._close(row, command.status)
+                self.composites.close(row, command.status)
             elif isinstance(command, Skip):
                 record.append(NodeSkipped(0, now, command.row.key, reason=command.reason))
             elif isinstance(command, Drop):
@@ -272,42 +278,11 @@ class Dispatcher:
         if record:
             self.journal.extend(record)
 
-    def _open(self, row: Row) -> None:
-        if row.kind == "map":
-            self.loop.spawn(partial(self._open_map, row))
-        else:
-            row.value = self.flow.parameters(row)
-            self.inbox.append((row, ScopeOpened(0, self.now(), row.key)))
-
-    async def _open_map(self, row: Row) -> None:
-        folder = self.reporters.folder(row.key, 0)
-        try:
-            found = await self.flow.items(row, folder)
-        except Exception as error:  # noqa: BLE001 - what keeps a map from opening fails the map
-            found = self.outcomes.failure_of(row, 0, error)
-        if row.state is not READY:
-            return  # skipped or cancelled meanwhile
-        if isinstance(found, Failure):
-            self.outcomes.failed(row, 0, found)
-        else:
-            row.value, count = found
-            self.inbox.append((row, ScopeOpened(0, self.now(), row.key, count)))
-        self.turn_and_wake()
-
     def turn_and_wake(self) -> None:
         """A turn made outside of a worker: somebody must work on what it made ready."""
         self.turn()
         if self.admission.inline.queue and not self.closing:
             self.admission.inline.wake()
-
-    def _close(self, row: Row, status: ScopeStatus) -> None:
-        if status == "succeeded":
-            row.value = self.flow.gather(row)
-        self.admission.forget_map(row)
-        # Nobody inside is heard any more; a wide map's rows go.
-        if row.body is not None:  # pragma: no branch - what closes was open
-            self.scheduler.forget(row.body)
-            row.body = None
 
     # --- stopping -----------------------------------------------------------------------------
 
@@ -325,6 +300,7 @@ class Dispatcher:
             self.grace = grace
             self.reason = reason or "cancelled"
             self.inbox.append((None, RunCancelling(0, self.now(), reason, grace)))
+            self._cancel_asked = True
             self.tick_soon()
 
     def _run_timed_out(self) -> None:
@@ -342,15 +318,20 @@ class Dispatcher:
             bulk.withdraw(rows, cause)
         if self.inbox:
             self.tick_soon()
+        self._force_later()
+
+    def _force_later(self) -> None:
         if not self._forcing:
             self._forcing = True
             self.later(self.grace, self._force)
 
     def _force(self) -> None:
-        """The grace is over: ask coroutines again, give up on the rest."""
-        self._forcing = False
+        """The grace is over: clean-up nodes end too, coroutines are asked again."""
         if self._end is not None:  # pragma: no cover - its end is being recorded
             return
+        self.inbox.append((None, GraceOver()))
+        self.turn()
+        self._forcing = False
         admission = self.admission
         for bulk in admission.bulk.values():
             bulk.abandon_cancelled()
@@ -397,7 +378,7 @@ class Dispatcher:
                     with anyio.move_on_after(self.grace + GIVE_UP, shield=True):
                         await self.admission.leave()
                 self.admission.close()
-                self.scheduler.forget(self.scheduler.root)
+                forget(self.scheduler.root)
                 with anyio.move_on_after(CLEANING, shield=True):
                     if self.flow.brought or self.reporters.used:
                         await self.reporters.remove_work()

@@ -22,6 +22,7 @@ from onready.engine.plan.model import (
     Arg,
     Binding,
     Const,
+    Fragment,
     FromNode,
     FromParam,
     FromProvided,
@@ -29,7 +30,7 @@ from onready.engine.plan.model import (
     Plan,
     Step,
 )
-from onready.engine.scheduler.state import Row, Scope
+from onready.engine.scheduler.state import SUCCEEDED, Row, Scope
 from onready.engine.spi import Catalog
 from onready.engine.values import (
     ValueType,
@@ -42,12 +43,19 @@ from onready.engine.values import (
 from onready.engine.values.stored import Compound, Durable, Encoded, Live, Stored
 
 ANY: Final = ValueType.any()
+FAILURES: Final = ValueType.of(Failure)
 SEQUENCES: Final = frozenset({"list", "tuple"})
 PIECE: Final = 500
 """Values encoded before others have the loop."""
 
 CONTEXT: Final = "NodeContext"
 """The name under which a node's own context is provided."""
+
+FAILURE: Final = "Failure"
+"""The name under which the handler of a rescue is given what failed."""
+
+STATE: Final = "state"
+"""The parameter of a repeat's body that goes from iteration to iteration."""
 
 
 class Place(Protocol):
@@ -90,6 +98,17 @@ class Items:
         self.each = each
 
 
+class Rounds:
+    """What the iterations of a repeat share, and what the last one came to."""
+
+    __slots__ = ("shared", "state", "test")
+
+    def __init__(self, given: dict[str, Value]) -> None:
+        self.state: Value = given.pop(STATE)
+        self.shared = given
+        self.test: Value = None
+
+
 class Flow:
     """Bindings of one run, worked out. `provided` are its live objects by name."""
 
@@ -130,6 +149,8 @@ class Flow:
             return binding.value
         if kind is FromProvided:
             assert type(binding) is FromProvided
+            if binding.name == FAILURE:
+                return FAILURES.encode(failure_in(scope))
             return Live(self._provided.get(binding.name))
         assert type(binding) is Gather
         return self._gather(binding, scope)
@@ -198,8 +219,7 @@ class Flow:
         made: dict[str, object] = {}
         for arg in row.node.args:
             if type(arg.value) is FromProvided:
-                name = arg.value.name
-                made[arg.name] = context if name == CONTEXT else self._provided[name]
+                made[arg.name] = self._object(arg.value.name, row, context)
                 continue
             reader = task.input(arg.name)
             if reader is ANY:
@@ -207,6 +227,11 @@ class Flow:
             value = self.argument(row, arg)
             made[arg.name] = await self.load(value, reader, context)
         return made
+
+    def _object(self, name: str, row: Row, context: NodeContext) -> object:
+        if name == CONTEXT:
+            return context
+        return failure_in(row.scope) if name == FAILURE else self._provided[name]
 
     async def load(self, value: Value, reader: ValueType, place: Place) -> object:
         """The live form of a value: decoded, fetched, projected."""
@@ -243,7 +268,7 @@ class Flow:
         """Arguments for a worker elsewhere: stored values only, large ones in the catalog."""
         made: dict[str, Stored] = {}
         for arg in row.node.args:
-            if type(arg.value) is not FromProvided:
+            if type(arg.value) is not FromProvided or arg.value.name == FAILURE:
                 made[arg.name] = await self.durable(self.argument(row, arg), folder)
         return made
 
@@ -288,12 +313,14 @@ class Flow:
 
     # --- scopes -------------------------------------------------------------------------------
 
-    def parameters(self, row: Row) -> dict[str, Value]:
-        """The parameter values of the sub-graph that `row` opens."""
-        body = row.node.body
+    def parameters(self, row: Row, body: Fragment | None, args: Sequence[Arg]) -> dict[str, Value]:
+        """The parameter values of the body that `row` opens, bound by `args`."""
         assert body is not None
         values: dict[str, Value] = {param.name: param.default for param in body.params}
-        for arg in row.node.args:
+        shared = row.scope.values
+        if isinstance(shared, Rounds):
+            return values | shared.shared | {STATE: shared.state}
+        for arg in args:
             values[arg.name] = self.argument(row, arg)
         return values
 
@@ -335,9 +362,29 @@ class Flow:
         """The value of a composite that ended well."""
         body = row.body
         assert body is not None
-        if body.fragment is None:
-            return Compound("list", tuple([item.value for item in body.rows]))  # type: ignore[misc] # opaque there
-        return self.resolve(body.fragment.result, body)
+        if body.fragment is not None:
+            return self.resolve(body.fragment.result, body)
+        if isinstance(body.values, Rounds):
+            return body.values.state
+        if row.node.tolerant and body.failed:
+            return Compound("list", tuple([_value_or_failure(item) for item in body.rows]))
+        return Compound("list", tuple([item.value for item in body.rows]))  # type: ignore[misc] # opaque there
+
+
+def failure_in(scope: Scope) -> Failure | None:
+    """What the innermost rescue around `scope` was opened with."""
+    owner = scope.owner
+    while owner is not None:
+        if owner.kind == "rescue":
+            return owner.failure
+        owner = owner.scope.owner
+    return None
+
+
+def _value_or_failure(row: Row) -> Stored:
+    if row.state is SUCCEEDED:
+        return row.value  # type: ignore[return-value] # opaque there
+    return FAILURES.encode(row.failure)
 
 
 def _away(value: object) -> bool:

@@ -24,6 +24,7 @@ from onready.engine.dispatcher.lanes import Ticket
 from onready.engine.dispatcher.loop import Handle, Waker
 from onready.engine.dispatcher.tasks import BIG, LONG_TEXT, SCALARS, LiveTask
 from onready.engine.events import NodeStarted, NodeSucceeded
+from onready.engine.scheduler.rules import may_start
 from onready.engine.scheduler.state import READY, Row
 from onready.engine.values.stored import Stored
 
@@ -103,12 +104,18 @@ class InlinePool:
                 worker.cause = cause
                 worker.handle.cancel()
 
-    def drop_queue(self) -> None:
-        """Nothing new starts: what is queued is swept by the scheduler."""
+    def purge(self) -> None:
+        """In some scope nothing new starts: what of it is queued is swept by the scheduler."""
+        kept: list[Row | Ticket] = []
         for item in self.queue:
-            if type(item) is Ticket:
+            row = item.row if type(item) is Ticket else item
+            assert type(row) is Row
+            if row.state is READY and may_start(row):
+                kept.append(item)
+            elif type(item) is Ticket:
                 item.release()
         self.queue.clear()
+        self.queue.extend(kept)
 
     def cancel_again(self) -> None:
         """For nodes that swallowed their cancellation, or are slow to end."""
@@ -132,7 +139,10 @@ class InlinePool:
         for worker in self.workers:
             if worker.ticket is not None:
                 worker.ticket.release()
-        self.drop_queue()
+        for item in self.queue:
+            if type(item) is Ticket:
+                item.release()
+        self.queue.clear()
 
     async def _work(self, worker: Worker) -> None:
         try:

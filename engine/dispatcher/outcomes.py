@@ -19,6 +19,7 @@ from onready.engine.events import NodeCancelled, NodeFailed, NodeLost, NodeRetry
 from onready.engine.failure import failure_from
 from onready.engine.scheduler.commands import RetryDue
 from onready.engine.scheduler.retry import is_infrastructure, retry_delay
+from onready.engine.scheduler.rules import may_start
 from onready.engine.scheduler.state import CANCELLING, Row
 
 if TYPE_CHECKING:
@@ -61,11 +62,10 @@ class Outcomes:
             self._timers[id(row)] = dispatcher.later(delay, due)
 
     def _delay(self, row: Row, number: int, failure: Failure) -> float | None:
-        scope = row.scope
         if not number:
             # No attempt was made: the map's items, or what it asks for, cannot be had.
             return None
-        if scope.doomed or scope.cancelling or row.state is CANCELLING or row.node.task is None:
+        if row.state is CANCELLING or row.node.task is None or not may_start(row):
             return None
         dispatcher = self._dispatcher
         policy = dispatcher.tasks[row.node.task].spec.retry

@@ -20,6 +20,7 @@ from onready.engine.dispatcher.report import AttemptReporter
 from onready.engine.errors import BackendError, Failure, FailureKind, NoCodec, StoreError
 from onready.engine.events import AttemptPlanned, NodeStarted, NodeSucceeded
 from onready.engine.names import dispatch_name
+from onready.engine.scheduler.rules import may_start
 from onready.engine.scheduler.state import READY
 from onready.engine.spi import Attempt, Backend, Failed, Lost, Outcome, Succeeded
 from onready.engine.values.stored import Compound, Encoded, Stored
@@ -58,7 +59,7 @@ class RemoteFeed:
             return planned
         while lane.backlog and lane.ahead < AHEAD:
             row = lane.backlog.popleft()
-            if row.state is not READY:  # pragma: no cover - only in a run that is halted
+            if row.state is not READY or not may_start(row):
                 continue
             ticket = Ticket(row, lane, row.attempt + 1)
             name = ticket.name = dispatch_name(dispatcher.run, row.key, ticket.number)

@@ -18,7 +18,19 @@ class Start(msgspec.Struct, gc=False):
 
 
 class Open(msgspec.Struct, gc=False):
-    """Find out how many items the map has (or which arm is chosen) and report `scope.opened`."""
+    """Find out how many items the map has, or which arm is chosen, and report `scope.opened`.
+
+    A rescue is opened a second time, for its handler, with the `failure` of its body.
+    """
+
+    row: Row
+
+
+class Decide(msgspec.Struct, gc=False):
+    """An iteration of the repeat ended well: report the next (`scope.opened`), or `Decided`.
+
+    Where neither can be (its limit is reached), report `node.failed` with attempt 0.
+    """
 
     row: Row
 
@@ -57,7 +69,7 @@ class End(msgspec.Struct, gc=False):
     failed: list[Row]
 
 
-Command = Start | Open | Close | Skip | Drop | Cancel | End
+Command = Start | Open | Decide | Close | Skip | Drop | Cancel | End
 
 
 class RetryDue(msgspec.Struct, gc=False):
@@ -75,6 +87,17 @@ class Submitted(msgspec.Struct, gc=False):
     attempt: int
 
 
-Input = AnyEvent | RetryDue | Submitted
+class Decided(msgspec.Struct, gc=False):
+    """No iteration follows in the repeat.
+
+    Not an event: the values from which it follows are in the log, and so is the scope's end.
+    """
+
+
+class GraceOver(msgspec.Struct, gc=False):
+    """What is being cancelled has had its time: clean-up nodes are cancelled too."""
+
+
+Input = AnyEvent | RetryDue | Submitted | Decided | GraceOver
 Fact = tuple[Row | None, Input]
 """One input: the row it is about (None: the run), and what happened."""

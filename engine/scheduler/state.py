@@ -59,7 +59,9 @@ class Row(msgspec.Struct, eq=False, gc=False):
 
     `kind` says what to do when it becomes ready: run a `task`, or open the body of a composite.
     `pending` counts the waits that have not ended. `attempt` is the number of the last attempt.
-    `item` is the position in a map, -1 elsewhere. `body` is the open scope of a composite.
+    `past` of those were made before the run was continued by a retry: they used up nothing.
+    `item` is the position in a map or a repeat, -1 elsewhere. `body` is the open scope of a
+    composite. `failure` is the last attempt's; of a rescue, what its handler is to receive.
     A Struct, because building one costs a fifth of building an object with `__init__`.
     """
 
@@ -76,14 +78,17 @@ class Row(msgspec.Struct, eq=False, gc=False):
     value: object = None
     body: Scope | None = None
     failure: Failure | None = None
+    past: int = 0
 
 
 class Scope(msgspec.Struct, eq=False):
     """One live composite instance, or the whole run (`owner` None).
 
-    The rows are the nodes of `fragment`, or the items of a map (`fragment` None). `total` is how
-    many there will be, `left` how many have not ended, opened or not. `doomed`: a node in it
-    failed for good and nothing new starts. `cancelling`: likewise, and what runs is cancelled.
+    The rows are the nodes of `fragment`, or the items of a map or the iterations of a repeat
+    (`fragment` None). `total` is how many there will be (of a repeat: so far), `left` how many
+    have not ended, opened or not. `doomed`: a node in it failed for good and nothing new starts
+    but its clean-up nodes. `cancelling`: likewise, and what runs is cancelled. `forced`: the
+    grace is over, clean-up nodes are cancelled too. `decided`: no iteration follows.
     `unopened` rows were never made for that reason: `total` is without them, and they are counted
     in `cancelled` or `skipped`.
     """
@@ -103,3 +108,5 @@ class Scope(msgspec.Struct, eq=False):
     unopened: int = 0
     culprit: NodeKey | None = None
     values: object = None
+    forced: bool = False
+    decided: bool = False

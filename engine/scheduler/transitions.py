@@ -32,6 +32,7 @@ class Fact(enum.Enum):
     STARTED = "node.started"
     OPENED = "scope.opened"
     SUCCEEDED = "node.succeeded"
+    CACHED = "node.cached"
     FAILED = "node.failed"
     RETRYING = "node.retrying"
     LOST = "node.lost"
@@ -40,6 +41,7 @@ class Fact(enum.Enum):
     SKIP = "not needed, or its scope failed"
     DROP = "cancelled before it ran"
     CANCEL = "cancellation was asked for"
+    RESCUED = "the body of the rescue failed"
 
 
 TRANSITIONS: Final[tuple[tuple[State, Fact, State], ...]] = (
@@ -49,6 +51,7 @@ TRANSITIONS: Final[tuple[tuple[State, Fact, State], ...]] = (
     (READY, Fact.PLANNED, PLANNED),
     (READY, Fact.STARTED, RUNNING),
     (READY, Fact.OPENED, RUNNING),
+    (READY, Fact.CACHED, SUCCEEDED),
     (READY, Fact.FAILED, FAILED),
     (READY, Fact.SKIP, SKIPPED),
     (READY, Fact.DROP, CANCELLED),
@@ -65,6 +68,7 @@ TRANSITIONS: Final[tuple[tuple[State, Fact, State], ...]] = (
     (RUNNING, Fact.LOST, LOST),
     (RUNNING, Fact.CANCELLED, CANCELLED),
     (RUNNING, Fact.CANCEL, CANCELLING),
+    (RUNNING, Fact.RESCUED, READY),
     (CANCELLING, Fact.STARTED, CANCELLING),
     (CANCELLING, Fact.CANCEL, CANCELLING),
     (CANCELLING, Fact.SUCCEEDED, SUCCEEDED),

@@ -27,7 +27,7 @@ from onready.engine.events import (
 )
 from onready.engine.options import OnError
 from onready.engine.plan.model import Plan
-from onready.engine.scheduler import core
+from onready.engine.scheduler import ends
 from onready.engine.scheduler.commands import (
     Cancel,
     Close,
@@ -42,6 +42,7 @@ from onready.engine.scheduler.commands import (
     Submitted,
 )
 from onready.engine.scheduler.core import Scheduler
+from onready.engine.scheduler.finding import forget
 from onready.engine.scheduler.invariants import check
 from onready.engine.scheduler.retry import INFRASTRUCTURE_RETRIES, retry_delay
 from onready.engine.scheduler.state import (
@@ -147,7 +148,7 @@ class Playing:
         self.model.settle(quiet=quiet)
         known = len(self.units)
         self._find_rows(self.scheduler.root, self.model.root)
-        assert len(self.units) - known <= core.BUDGET
+        assert len(self.units) - known <= ends.BUDGET
         assert check(self.scheduler) == []
         for command in commands:
             assert self.end is None, "a command after the end"
@@ -186,7 +187,7 @@ class Playing:
             assert row.state.value == ("skipped" if isinstance(command, Skip) else "cancelled")
         if isinstance(command, Close) and self.forget and row.body is not None:
             self._compare_body(row)
-            self.scheduler.forget(row.body)
+            forget(row.body)
             row.body = None
 
     def _compare_body(self, row: Row) -> None:
@@ -481,7 +482,7 @@ class Playing:
         """Let everything end, well where it may, and see that it does."""
         for turn in range(10_000):
             if self.end is not None and not self.scheduler.busy and not self.inbox:
-                self.scheduler.forget(self.scheduler.root)
+                forget(self.scheduler.root)
                 return
             self.flush()
             for _ in range(len(self.units)):

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from onready.engine.options import OnError
 from onready.engine.plan.model import Plan
-from onready.engine.scheduler import core
+from onready.engine.scheduler import ends
 from tests.scheduler.plans import plans
 from tests.scheduler.playing import MOODS, Playing
 
@@ -50,7 +50,7 @@ class AgainstModel(RuleBasedStateMachine):
         forget: bool,
     ) -> None:
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(core, "BUDGET", budget)
+        self.patch.setattr(ends, "BUDGET", budget)
         self.playing = Playing(plan, on_error, forget=forget, mood=mood)
         self.moves_to_cancel = cancel_after
 

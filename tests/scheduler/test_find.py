@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from onready.engine.names import NodeKey
-from onready.engine.scheduler import core
+from onready.engine.scheduler import ends
 from onready.engine.scheduler.core import Scheduler
+from onready.engine.scheduler.finding import forget
 from onready.engine.scheduler.state import Row
 from tests.scheduler.plans import fragment, graphs_map, nested, plan, subgraph, task, tasks_map
 from tests.scheduler.steps import Steps
@@ -76,18 +77,18 @@ def test_forgotten_bodies_find_nothing() -> None:
     inside = [steps["g[1]"], steps["g[1]/deep"]]
     scopes = [scope for scope in (row.body, *(each.body for each in inside)) if scope is not None]
     assert [len(scope.rows) for scope in scopes] == [2, 2, 2]
-    scheduler.forget(scopes[0])
+    forget(scopes[0])
     assert [scope.rows for scope in scopes] == [[], [], []]
     assert scheduler.find(NodeKey.parse("g[1]")) is None
     row.body = None
     assert scheduler.find(NodeKey.parse("g[1]/x")) is None
     assert scheduler.find(NodeKey.parse("g")) is row
-    scheduler.forget(scheduler.root)
+    forget(scheduler.root)
     assert scheduler.find(NodeKey.parse("g")) is None
 
 
 def test_what_is_not_opened_yet_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "BUDGET", 2)
+    monkeypatch.setattr(ends, "BUDGET", 2)
     scheduler = Scheduler(plan(*(task(f"n{at}") for at in range(4))), "stop")
     scheduler.begin()
     found = [scheduler.find(NodeKey(f"n{at}")) is not None for at in range(4)]

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from onready.engine.names import NodeKey
-from onready.engine.scheduler import core
+from onready.engine.scheduler import ends
 from onready.engine.scheduler.core import Scheduler
 from onready.engine.scheduler.invariants import check
 from onready.engine.scheduler.state import (
@@ -214,7 +214,7 @@ def test_nothing_is_wrong_in_any_of_these() -> None:
 def test_what_is_still_to_come_is_not_held_against_a_busy_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(core, "BUDGET", 1)
+    monkeypatch.setattr(ends, "BUDGET", 1)
     scheduler = Scheduler(plan(*(task(f"n{at}") for at in range(5))), "cancel")
     scheduler.begin()
     assert len(scheduler.root.rows) == 1

@@ -6,8 +6,9 @@ import pytest
 
 from onready.engine.events import NodeCancelled, NodeLost, NodeProgress, NodeStarted
 from onready.engine.options import OnError
-from onready.engine.scheduler import core
+from onready.engine.scheduler import ends
 from onready.engine.scheduler.commands import RetryDue, Submitted
+from onready.engine.scheduler.finding import forget
 from onready.engine.scheduler.state import State
 from tests.scheduler.plans import fragment, graphs_map, plan, subgraph, task, tasks_map
 from tests.scheduler.playing import failure
@@ -16,7 +17,7 @@ from tests.scheduler.steps import Steps
 
 @pytest.fixture
 def small_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "BUDGET", 2)
+    monkeypatch.setattr(ends, "BUDGET", 2)
 
 
 def test_joins_count_every_wait() -> None:
@@ -318,7 +319,7 @@ def test_a_body_that_closed_and_was_forgotten_is_not_swept_on() -> None:
     assert "close m succeeded" in said
     assert steps.scheduler.busy
     # As the dispatcher does.
-    steps.scheduler.forget(body)
+    forget(body)
     steps["m"].body = None
     steps.until_quiet()
     assert (body.left, body.total, body.unopened) == (0, 3, 0)

@@ -18,7 +18,9 @@ from onready.engine.events import (
 from onready.engine.options import OnError
 from onready.engine.plan.model import Plan
 from onready.engine.scheduler.commands import Close, Command, Drop, End, Fact, Skip, Start
-from onready.engine.scheduler.core import BUDGET, Scheduler
+from onready.engine.scheduler.core import Scheduler
+from onready.engine.scheduler.ends import BUDGET
+from onready.engine.scheduler.finding import forget
 from onready.engine.scheduler.invariants import check
 from onready.engine.scheduler.state import Row, State
 from tests.scheduler.plans import chain, nested, plan, task, tasks_map
@@ -34,7 +36,7 @@ def forgotten() -> Iterator[None]:
     """Rows are unknown to the garbage collector: let go of them."""
     yield
     for scheduler in begun:
-        scheduler.forget(scheduler.root)
+        forget(scheduler.root)
     begun.clear()
 
 

@@ -6,7 +6,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from onready.engine.errors import Failure
-from onready.engine.scheduler import core
+from onready.engine.scheduler import ends
 from onready.engine.scheduler.commands import RetryDue
 from onready.engine.scheduler.story import story
 from tests.scheduler.plans import fragment, graphs_map, plan, subgraph, task, tasks_map
@@ -31,7 +31,7 @@ pick: waiting, attempt 0, retries used 0
 
 
 def test_one_that_waits_for_what_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "BUDGET", 1)
+    monkeypatch.setattr(ends, "BUDGET", 1)
     assert told(Steps(plan(task("pick", 1), task("fit"))), "pick") == snapshot("""\
 pick: waiting, attempt 0, retries used 0
   waits for fit: not opened yet

@@ -318,6 +318,7 @@ stateDiagram-v2
     ready --> planned: attempt.planned, or handed to a thread pool
     ready --> running: node.started
     ready --> running: scope.opened
+    ready --> succeeded: node.cached
     ready --> failed: node.failed
     ready --> skipped: not needed, or its scope failed
     ready --> cancelled: cancelled before it ran
@@ -334,6 +335,7 @@ stateDiagram-v2
     running --> lost: node.lost
     running --> cancelled: node.cancelled
     running --> cancelling: cancellation was asked for
+    running --> ready: the body of the rescue failed
     cancelling --> succeeded: node.succeeded
     cancelling --> failed: node.failed
     cancelling --> lost: node.lost
