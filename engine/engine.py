@@ -9,17 +9,13 @@ What may not live here: readiness, and any backend or store by name but the defa
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import shutil
-import socket
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypedDict, TypeVar, Unpack
@@ -28,24 +24,40 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from onready.engine.dispatcher.core import Dispatcher, RunOptions, Services
-from onready.engine.dispatcher.journal import Journal
-from onready.engine.errors import ConfigError, NoCodec, OnreadyError, RunConflict, StaleEpoch
-from onready.engine.events import AnyEvent, RunStarted
-from onready.engine.folders import make_private
+from onready.engine.dispatcher.core import RunOptions
+from onready.engine.driving import Driving, Surroundings
+from onready.engine.errors import (
+    ConfigError,
+    NoCodec,
+    OnreadyError,
+    RunLeaseHeld,
+    StaleEpoch,
+)
+from onready.engine.events import AnyEvent, RunResumed, RunStarted
 from onready.engine.graph import Bound
 from onready.engine.host import Given, Host, create_catalog, create_run_log
 from onready.engine.logs import LogStore
 from onready.engine.lookup import Summary, find_run, summarise_run
 from onready.engine.names import is_run_id
+from onready.engine.naming import check_same, friendly_name, new_id
 from onready.engine.options import OnError
+from onready.engine.owner import new_owner
 from onready.engine.plan.dump import dump_plan
 from onready.engine.plan.inputs import read_inputs
 from onready.engine.plan.model import Plan
 from onready.engine.plan.select import select_nodes
+from onready.engine.resuming import (
+    Continuation,
+    check_continues,
+    node_keys,
+    plan_in_force,
+    read_history,
+    read_on,
+    take_over,
+)
 from onready.engine.run import Run, RunOutcome
-from onready.engine.spi import Capabilities, Catalog, Lease, RunFilter, RunLog, RunRecord
-from onready.engine.values import ValueType, bring, needs_bringing, needs_settling, settle
+from onready.engine.spi import Capabilities, Catalog, RunFilter, RunLog, RunRecord
+from onready.engine.values import ValueType, needs_settling, settle
 from onready.engine.values.stored import Live, Stored
 
 R = TypeVar("R")
@@ -85,15 +97,6 @@ class StartOptions(TypedDict, total=False):
     target: str
 
 
-@dataclass(slots=True)
-class _Live:
-    """A run that this engine drives."""
-
-    run: Run[object]
-    inputs: Mapping[str, Stored]
-    lease: Lease
-
-
 @dataclass(frozen=True, slots=True)
 class _Options:
     """The options of one start that are checked already."""
@@ -103,6 +106,8 @@ class _Options:
     max_parallel: int | None
     target: str
     provided: Mapping[str, object]
+    backend: str = ""
+    select: tuple[str, ...] = ()
 
 
 class Engine:
@@ -137,12 +142,12 @@ class Engine:
         self._provided = dict(provided or {})
         self._grace = grace
         self._temporary = False
-        self._live: dict[str, _Live] = {}
+        self._drives: Driving | None = None
         self._stored_plans: set[str] = set()
         self._naming = anyio.Lock()
         self._stack: AsyncExitStack | None = None
         self._tasks: TaskGroup | None = None
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._owner = new_owner()
         self._run_log: RunLog | None = None
         self._catalog: Catalog | None = None
         self.logs = LogStore(self._folder / "logs")
@@ -173,13 +178,24 @@ class Engine:
             self._run_log = await self._open_run_log(stack)
             self._catalog = await self._open_catalog(stack)
             await stack.enter_async_context(self._host.stack)
-            self._tasks = await anyio.create_task_group().__aenter__()
+            tasks = self._tasks = await anyio.create_task_group().__aenter__()
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await stack.aclose()
             raise
+        self._drives = Driving(
+            Surroundings(
+                self._run_log,
+                self._catalog,
+                self._host.backends,
+                self.logs,
+                self._folder,
+                self._grace,
+            ),
+            tasks,
+        )
         if self._run_log.durable:
-            self._tasks.start_soon(self._renew)
+            tasks.start_soon(self._renew)
         return self
 
     async def _open_run_log(self, stack: AsyncExitStack) -> RunLog:
@@ -208,7 +224,7 @@ class Engine:
             return None
         try:
             if error is None:
-                for live in tuple(self._live.values()):
+                for live in tuple(self._driving().live.values()):
                     await live.run.cancel("the engine was closed")
         finally:
             # Where the host leaves in a hurry, runs get their grace inside `Dispatcher.drive`.
@@ -225,7 +241,7 @@ class Engine:
     async def _renew(self) -> None:
         while True:
             await anyio.sleep(LEASE / 3)
-            for live in tuple(self._live.values()):
+            for live in tuple(self._driving().live.values()):
                 # Where the lease is another's by now, the next append is refused, and that
                 # refusal stops the run: here there is nothing to do.
                 with contextlib.suppress(StaleEpoch):
@@ -252,7 +268,10 @@ class Engine:
 
     def statistics(self) -> dict[str, int]:
         """Counts for people: live runs, attempts in use of `max_parallel`."""
-        return {"live_runs": len(self._live), "parallel_used": self._host.parallel_used}
+        return {
+            "live_runs": len(self._drives.live) if self._drives else 0,
+            "parallel_used": self._host.parallel_used,
+        }
 
     # --- runs ---------------------------------------------------------------------------------
 
@@ -293,25 +312,115 @@ class Engine:
         (see `engine/plan/select.py`). `target` says where the graph came
         from. Raises GraphError and InputError before anything is recorded.
         """
-        self._group()
+        self._driving()
         objects = self._provided | dict(provided or {})
         plan = await self._host.compile(bound, backend, on_error, objects.keys())
         plan = select_nodes(plan, select)
         inputs = await self._settled(read_inputs(plan, bound.inputs))
-        options = _Options(name, timeout, max_parallel, target, objects)
+        selected = tuple(select)
+        options = _Options(name, timeout, max_parallel, target, objects, backend or "", selected)
         if id is None:
-            return await self._begin(_new_id(), plan, inputs, options)
+            return await self._begin(new_id(), plan, inputs, options)
         async with self._naming:
-            known = await self._known(id, plan, inputs)
-            # type: the same plan gives the same type.
-            return known or await self._begin(id, plan, inputs, options)  # type: ignore[return-value]
+            known, recorded = await self._known(id, plan, inputs)
+            if known is not None:
+                return known  # type: ignore[return-value] # the same plan gives the same type
+            if recorded:
+                return await self._continue(id, bound, Continuation(), options)
+            return await self._begin(id, plan, inputs, options)
+
+    async def resume(
+        self,
+        run: str,
+        bound: Bound[R] | None = None,
+        *,
+        accept_drift: bool = False,
+        provided: Mapping[str, object] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the run's limit, not this call's
+        max_parallel: int | None = None,
+    ) -> Run[R]:
+        """Go on with a run whose driver died or was interrupted; returns once that is recorded.
+
+        `run` is as in `find`. Without `bound` the plan comes from the catalog and its functions
+        by their references; with it, the graph as it is now is used (and its result is read by
+        its annotation). What has succeeded is not run again; attempts that were live are asked
+        after. The other options are those of `start`, for the rest of the run.
+
+        Raises RunNotFound, RunLeaseHeld (somebody drives it), RunConflict (it has ended),
+        PlanDrift (graph or code changed, and `accept_drift` was not said).
+        """
+        how = Continuation(accept_drift=accept_drift)
+        options = self._options(provided, timeout, max_parallel)
+        return await self._continue((await self.find(run)).run, bound, how, options)
+
+    async def retry(
+        self,
+        run: str,
+        bound: Bound[R] | None = None,
+        *,
+        start: Sequence[str] = (),
+        accept_drift: bool = False,
+        provided: Mapping[str, object] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the run's limit, not this call's
+        max_parallel: int | None = None,
+    ) -> Run[R]:
+        """Go on with a run that failed or was cancelled: as `resume`, the same run.
+
+        Nodes that succeeded are kept, the others run again under new attempt numbers. `start`
+        are keys of nodes that run again even so, with all that needs them; with it, a run that
+        succeeded goes on too. RunConflict where there is nothing to try again.
+        """
+        how = Continuation(retry=True, redo=node_keys(start), accept_drift=accept_drift)
+        options = self._options(provided, timeout, max_parallel)
+        return await self._continue((await self.find(run)).run, bound, how, options)
+
+    def _options(
+        self,
+        provided: Mapping[str, object] | None,
+        timeout: float | None,
+        max_parallel: int | None,
+    ) -> _Options:
+        self._driving()
+        objects = self._provided | dict(provided or {})
+        return _Options(None, timeout, max_parallel, "", objects)
+
+    async def _continue(
+        self, run_id: str, bound: Bound[R] | None, how: Continuation, options: _Options
+    ) -> Run[R]:
+        if run_id in self._driving().live:
+            message = f"run {run_id} is driven by this engine"
+            raise RunLeaseHeld(message)
+        history = await read_history(self.run_log, run_id)
+        check_continues(run_id, history, how)
+        objects = options.provided.keys()
+        plan = await plan_in_force(self._host, self.catalog, run_id, history, bound, how, objects)
+        limits = self._host.limits(options.max_parallel)
+        await self._store_plan(plan)
+        lease = await take_over(self.run_log, run_id, self._owner, LEASE)
+        try:
+            await read_on(self.run_log, run_id, history)
+            check_continues(run_id, history, how)
+        except BaseException:
+            with anyio.move_on_after(CLOSING, shield=True):
+                await self.run_log.release(lease)
+            raise
+        changed = plan.fingerprint if plan.fingerprint != history.fingerprint else ""
+        if how.retry:
+            history.forget_failures(how.redo)
+        resumed = RunResumed(0, time.time(), lease.epoch, self._owner, how.retry, how.redo, changed)
+        timeout = plan.timeout if options.timeout is None else options.timeout
+        inputs = history.first.inputs
+        run_options = RunOptions(
+            history.first, inputs, options.provided, timeout, self._grace, resumed, history
+        )
+        return await self._driving().launch(run_id, plan, run_options, lease, limits, history.last)
 
     async def _begin(
         self, run_id: str, plan: Plan, inputs: Mapping[str, Stored], options: _Options
     ) -> Run[R]:
         limits = self._host.limits(options.max_parallel)
         await self._store_plan(plan)
-        name = options.name or await _friendly_name()
+        name = options.name or await friendly_name()
         # Last of all that may fail or wait: a lease that nobody drives keeps others out.
         lease = await self.run_log.lease(run_id, self._owner, LEASE)
         started = RunStarted(
@@ -324,83 +433,19 @@ class Engine:
             on_error=plan.on_error,
             target=options.target,
             epoch=lease.epoch,
+            backend=options.backend,
+            select=options.select,
         )
         timeout = plan.timeout if options.timeout is None else options.timeout
-        journal = Journal(self.run_log, run_id, lease.epoch)
-        dispatcher = Dispatcher(
-            run_id,
-            lease.epoch,
-            plan,
-            RunOptions(started, inputs, options.provided, timeout, self._grace),
-            Services(self.catalog, self.logs, self._folder, self.run_log.durable),
-            journal,
-            self._host.backends,
-            limits,
-        )
-        run: Run[R] = Run(run_id, started.name, plan, journal.events, dispatcher, self._grace)
-        self._live[run_id] = _Live(run, inputs, lease)
-        self._group().start_soon(self._drive, run, dispatcher, lease)
-        try:
-            await journal.recorded(1)
-        except anyio.get_cancelled_exc_class():
-            # Nobody will ever hold this run.
-            with anyio.move_on_after(self._grace + 7.0, shield=True):
-                await run.cancel("its start was cancelled")
-            raise
-        return run
-
-    async def _drive(self, run: Run[R], dispatcher: Dispatcher, lease: Lease) -> None:
-        error: BaseException | None = None
-        try:
-            await dispatcher.drive()
-        except Exception as raised:  # noqa: BLE001 - it is the run's, and its holder's to see
-            error = raised
-        finally:
-            with anyio.move_on_after(5.0, shield=True):
-                await self._finish(run, dispatcher, error)
-                if not isinstance(error, StaleEpoch):
-                    await self.run_log.release(lease)
-
-    async def _finish(
-        self, run: Run[R], dispatcher: Dispatcher, error: BaseException | None
-    ) -> None:
-        value: object = None
-        status = "interrupted" if dispatcher.status == "running" else dispatcher.status
-        if status == "succeeded":
-            try:
-                value = await self._value(run.plan, dispatcher.result, run.id)
-            except Exception as raised:  # noqa: BLE001 - shown to whoever asks for the value
-                error, status = raised, "interrupted"
-        run.finish(
-            RunOutcome(
-                run=run.id,
-                status=status,
-                value=value,
-                failures=tuple(dispatcher.failures),
-                started=dispatcher.options.started.at,
-                ended=time.time(),
-                reason=dispatcher.reason,
-                error=error,
-            )
-        )
-        self._live.pop(run.id, None)
-
-    async def _value(self, plan: Plan, stored: Stored, run: str) -> object:
-        if isinstance(stored, Live):
-            return stored.value
-        if needs_bringing(stored):
-            folder = self._folder / "results" / run
-            await anyio.to_thread.run_sync(make_private, folder)
-            stored = await bring(stored, self.catalog, folder)
-        reader = ValueType.any() if plan.result_type is None else ValueType.of(plan.result_type)
-        return reader.decode(stored)
+        run_options = RunOptions(started, inputs, options.provided, timeout, self._grace)
+        return await self._driving().launch(run_id, plan, run_options, lease, limits, 0)
 
     # --- starting -----------------------------------------------------------------------------
 
-    def _group(self) -> TaskGroup:
-        if self._tasks is None:
+    def _driving(self) -> Driving:
+        if self._tasks is None or self._drives is None:
             raise OnreadyError(_CLOSED)
-        return self._tasks
+        return self._drives
 
     async def _settled(self, inputs: Mapping[str, Stored]) -> dict[str, Stored]:
         settled: dict[str, Stored] = {}
@@ -427,38 +472,42 @@ class Engine:
 
     async def _known(
         self, run_id: str, plan: Plan, inputs: Mapping[str, Stored]
-    ) -> Run[object] | None:
-        """The run that has this id already, if its plan and inputs are the same."""
+    ) -> tuple[Run[object] | None, bool]:
+        """The run that has this id already, if its plan and inputs are the same.
+
+        And whether something is recorded under the id: then, without a run, it was interrupted.
+        """
         if not is_run_id(run_id):
             message = (
                 f"not a run id: {run_id!r}; use letters, digits, '.', '_' and '-', at most 128"
             )
             raise ConfigError(message)
-        live = self._live.get(run_id)
+        live = self._driving().live.get(run_id)
         if live is not None:
-            _same(run_id, live.run.plan.fingerprint, live.inputs, plan, inputs)
-            return live.run
+            check_same(run_id, live.run.plan.fingerprint, live.inputs, plan, inputs)
+            return live.run, True
         summary = await summarise_run(self.run_log, run_id)
         if summary is None:
-            return None
+            return None, False
         first = summary.first
-        _same(run_id, first.fingerprint, first.inputs, plan, inputs)
+        check_same(run_id, first.fingerprint, first.inputs, plan, inputs)
         if summary.last is None:
-            message = f"run {run_id} was interrupted, and resuming is not part of this release"
-            raise RunConflict(message)
-        return await self._ended_run(run_id, plan, summary)
+            return None, True
+        return await self._ended_run(run_id, plan, summary), True
 
     async def _ended_run(self, run_id: str, plan: Plan, summary: Summary) -> Run[object]:
         first, last = summary.first, summary.last
         run: Run[object] = Run(
             run_id, first.name, plan, lambda after: self.history(run_id, after), None, self._grace
         )
-        succeeded = summary.status == "succeeded"
+        value: object = None
+        if summary.status == "succeeded":
+            value = await self._driving().value(plan, summary.value, run_id)
         run.finish(
             RunOutcome(
                 run=run_id,
                 status=summary.status,
-                value=await self._value(plan, summary.value, run_id) if succeeded else None,
+                value=value,
                 failures=tuple(summary.failures),
                 started=first.at,
                 ended=last.at if last is not None else first.at,
@@ -488,34 +537,6 @@ class Engine:
 
 
 _CLOSED: Final = "this engine is not open: use `async with Engine(...) as engine:`"
-
-
-def _same(
-    run_id: str,
-    fingerprint: str,
-    values: Mapping[str, Stored],
-    plan: Plan,
-    inputs: Mapping[str, Stored],
-) -> None:
-    what = "plan" if fingerprint != plan.fingerprint else ""
-    what = what or ("inputs" if dict(values) != dict(inputs) else "")
-    if what:
-        message = f"run {run_id} exists with another {what}; give this one another id"
-        raise RunConflict(message)
-
-
-def _new_id() -> str:
-    """A run id that sorts by time: seconds in UTC, and 40 random bits."""
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(5)}"
-
-
-async def _friendly_name() -> str:
-    if "coolname" not in sys.modules:
-        # In a thread: its import reads word lists.
-        await anyio.to_thread.run_sync(import_module, "coolname")
-    from coolname import generate_slug
-
-    return f"{generate_slug(2)}-{secrets.randbelow(100)}"
 
 
 async def _remove(folder: Path) -> None:

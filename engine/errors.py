@@ -9,7 +9,8 @@
     ├── NodeFailed          a node failed for good: carries a Failure
     ├── RunCancelled        the run that was awaited was cancelled
     ├── RunNotFound         no run has that id, prefix or name
-    ├── RunConflict         the run id is taken by another plan or other inputs
+    ├── RunConflict         the run is not what is asked for: another plan, other inputs, its end
+    │   └── PlanDrift       graph or code changed since the run began: says what
     ├── RunLeaseHeld        another driver drives that run
     ├── EnvironmentFault    outside the definition and the node; `retryable` says if again may help
     │   ├── BackendError
@@ -172,11 +173,28 @@ class RunNotFound(OnreadyError):
 
 
 class RunConflict(OnreadyError):
-    """The run id is taken by a run of another plan or with other inputs."""
+    """The run is not what is asked for: another plan or other inputs, or it has (not) ended."""
+
+
+class PlanDrift(RunConflict):
+    """Graph or code changed since the run began. `changes` says what, one line each."""
+
+    def __init__(self, run: str, changes: tuple[str, ...]) -> None:
+        self.run = run
+        self.changes = changes
+        lines = "\n".join(f"  {change}" for change in changes)
+        super().__init__(
+            f"run {run} was started with another plan; changed since:\n{lines}\n"
+            "accept the drift to go on with what there is now"
+        )
 
 
 class RunLeaseHeld(OnreadyError):
-    """Another driver holds the lease of that run."""
+    """Another driver holds the lease of that run: `owner`, where the store says who."""
+
+    def __init__(self, message: str, owner: str = "") -> None:
+        self.owner = owner
+        super().__init__(message)
 
 
 class EnvironmentFault(OnreadyError):

@@ -43,6 +43,10 @@ class RunStarted(Event, tag="run.started"):
     """Where the graph was loaded from (`file.py:graph`), so that another process can do it."""
     epoch: int = 1
     version: int = EVENT_VERSION
+    backend: str = ""
+    """Where every Python task was told to run, "" where each says itself."""
+    select: tuple[str, ...] = ()
+    """The part of the graph that was asked for; empty: all of it."""
 
 
 class RunResumed(Event, tag="run.resumed"):

@@ -82,12 +82,25 @@ class Host:
                     on_error=on_error,
                     provided=provided,
                 )
-                new = {spec.backend for spec in plan.tasks} - set(self.backends) - {INLINE}
-                if not new:
-                    self._check_pools(plan)
+                if not await self._open_for(plan):
                     return plan
-                for name in sorted(new):
-                    await self._open(name)
+
+    async def prepare(self, plan: Plan) -> None:
+        """Open what a plan needs that was compiled before: in an earlier run."""
+        async with self._opening:
+            await self._open_for(plan)
+
+    async def _open_for(self, plan: Plan) -> bool:
+        """Open the backends that the plan names; whether there were any to open."""
+        new = {spec.backend for spec in plan.tasks} - set(self.backends) - {INLINE}
+        for name in sorted(new):
+            if name not in self.capabilities:
+                message = f"the plan wants the backend {name!r}, which this engine has not"
+                raise ConfigError(message)
+            await self._open(name)
+        if not new:
+            self._check_pools(plan)
+        return bool(new)
 
     async def _open(self, name: str) -> None:
         spec = self._given.get(name, {"type": name})

@@ -16,6 +16,7 @@ from onready.engine.events import (
     NodeLost,
     RunCancelled,
     RunFailed,
+    RunResumed,
     RunStarted,
     RunStatus,
     RunSucceeded,
@@ -63,6 +64,10 @@ async def summarise_run(run_log: RunLog, run: str) -> Summary | None:
                 continue
             elif isinstance(event, ENDS):
                 summary.last = event
+            elif isinstance(event, RunResumed):
+                summary.last = None
+                if event.retry:
+                    summary.failures.clear()
             elif isinstance(event, (NodeFailed, NodeLost)):
                 summary.failures.append(event.failure)
     return summary

@@ -299,8 +299,12 @@ class RunLog(Protocol):
 
     async def runs(self, query: RunFilter) -> Sequence[RunRecord]: ...
 
-    async def lease(self, run: str, owner: str, duration: float) -> Lease:
-        """Take the lease of `run`, new or old: `RunLeaseHeld` while another holds it."""
+    async def lease(self, run: str, owner: str, duration: float, dead: str = "") -> Lease:
+        """Take the lease of `run`, new or old: `RunLeaseHeld`, with its owner, while another does.
+
+        `dead` is an owner that is known to have died: its lease counts as expired. Of several
+        who ask at once, one gets it.
+        """
         ...
 
     async def renew(self, lease: Lease) -> None:

@@ -92,13 +92,13 @@ class MemoryRunLog:
         found.sort(key=lambda record: (record.created, record.run), reverse=True)
         return found[: max(query.limit, 0)]
 
-    async def lease(self, run: str, owner: str, duration: float) -> Lease:
+    async def lease(self, run: str, owner: str, duration: float, dead: str = "") -> Lease:
         """See `RunLog`."""
         row = self._runs.get(run) or self._new(run)
         now = self._clock()
-        if row.owner and row.owner != owner and row.expires > now:
+        if row.owner not in {"", owner, dead} and row.expires > now:
             message = f"run {run} is driven by {row.owner} (epoch {row.epoch})"
-            raise RunLeaseHeld(message)
+            raise RunLeaseHeld(message, row.owner)
         row.epoch += 1
         row.owner = owner
         row.expires = now + duration

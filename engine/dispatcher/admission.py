@@ -18,7 +18,7 @@ from onready.engine.dispatcher.tasks import LiveTask
 from onready.engine.errors import Failure
 from onready.engine.plan.model import Fragment, FromProvided, Plan
 from onready.engine.scheduler.rules import may_start
-from onready.engine.scheduler.state import READY, Row
+from onready.engine.scheduler.state import CANCELLING, READY, Row
 from onready.engine.spi import Backend, BulkBackend
 
 if TYPE_CHECKING:
@@ -125,6 +125,16 @@ class Admission:
             submit = feed.submit if feed is not None else self.remote[backend].submit
             lane = self._lanes[key] = Lane(task, demands, submit, self._wake)
         return lane
+
+    def recover(self, row: Row, name: str) -> None:
+        """Go on with an attempt that an earlier driver had planned under the dispatch name."""
+        task = self._dispatcher.tasks[row.node.task]  # type: ignore[index] # a task row has a task
+        feed = self.remote.get(task.spec.backend)
+        if feed is None:
+            self._dispatcher.outcomes.driver_lost(row, row.attempt)
+            return
+        cause = self._dispatcher.reason or "its scope was stopped"
+        feed.recover(row, self._lane(row, task), name, cause if row.state is CANCELLING else "")
 
     def forget_map(self, row: Row) -> None:
         """The map `row` is closed: so is its lane."""

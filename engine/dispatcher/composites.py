@@ -90,6 +90,32 @@ class Composites:
             row.value, count = found
             self._opened(row, count=count)
 
+    async def prepare(self, row: Row, arm: str | None) -> int | Failure | None:
+        """In a replay: make what the body of `row` needs, as it was opened before.
+
+        How many items or iterations it has at first, 0 where it has none of either; None where
+        the plan has no such body; a Failure where its items cannot be had any more.
+        """
+        flow = self._dispatcher.flow
+        kind = row.kind
+        if kind == "map":
+            found = await flow.items(row, self._dispatcher.reporters.folder(row.key, 0))
+            if isinstance(found, Failure):
+                return found
+            row.value, count = found
+            return count
+        if kind == "repeat":
+            row.value = Rounds({arg.name: flow.argument(row, arg) for arg in row.node.args})
+            return 1
+        if kind == "subgraph":
+            row.value = flow.parameters(row, row.node.body, row.node.args)
+            return 0
+        chosen = next((each for each in row.node.arms if each.name == arm), None)
+        if chosen is None:
+            return None
+        row.value = flow.parameters(row, chosen.body, chosen.args)
+        return 0
+
     # --- arms ---------------------------------------------------------------------------------
 
     async def _load_and_choose(self, row: Row, value: Value) -> None:

@@ -31,6 +31,7 @@ from onready.engine.dispatcher.flow import Flow
 from onready.engine.dispatcher.journal import Journal
 from onready.engine.dispatcher.loop import Handle, Loop, open_loop
 from onready.engine.dispatcher.outcomes import Outcomes
+from onready.engine.dispatcher.replay import Replay
 from onready.engine.dispatcher.report import Reporters
 from onready.engine.dispatcher.tasks import LiveTask, live_tasks
 from onready.engine.errors import Failure
@@ -41,11 +42,13 @@ from onready.engine.events import (
     RunCancelled,
     RunCancelling,
     RunFailed,
+    RunResumed,
     RunStarted,
     RunStatus,
     RunSucceeded,
     ScopeClosed,
 )
+from onready.engine.fold import History
 from onready.engine.logs import LogStore
 from onready.engine.names import NodeKey
 from onready.engine.plan.model import Plan
@@ -103,6 +106,9 @@ class RunOptions:
     provided: Mapping[str, object] = field(default_factory=dict)
     timeout: float | None = None
     grace: float = 10.0
+    resumed: RunResumed | None = None
+    """First event of a driver that goes on with a run, and `history` what it goes on with."""
+    history: History | None = None
 
 
 class Dispatcher:
@@ -303,6 +309,17 @@ class Dispatcher:
             self._cancel_asked = True
             self.tick_soon()
 
+    def cancelled_before(self, reason: str, grace: float) -> None:
+        """In a replay: cancellation was asked of an earlier driver."""
+        self.reason = reason or "cancelled"
+        self.grace = grace
+        self._cancel_asked = True
+
+    def ended_before(self, end: End) -> None:
+        """In a replay: everything had ended, and only that was not recorded."""
+        self._end = end
+        self._ended.set()
+
     def _run_timed_out(self) -> None:
         self._timed_out = f"the run took longer than {self.options.timeout:g} s"
         self.cancel(self._timed_out, self.grace)
@@ -360,10 +377,16 @@ class Dispatcher:
             self.ticking = False
             try:
                 loop.spawn(partial(self.journal.write, loop))
-                self.journal.extend([self.options.started])
+                self.journal.extend([self.options.resumed or self.options.started])
                 if self.options.timeout is not None:
                     self.later(self.options.timeout, self._run_timed_out)
-                self._perform(self.scheduler.begin())
+                if self.options.history is None:
+                    self._perform(self.scheduler.begin())
+                else:
+                    # No turns meanwhile: what is asked of us waits in the inbox.
+                    self.ticking = True
+                    await Replay(self, self.options.history).run()
+                    self.ticking = False
                 self.turn_and_wake()
                 await self._until_end()
                 await self._conclude()

@@ -106,7 +106,7 @@ class Ticket:
 
     `holds`: it has its share of the lane's limits. `done`: its outcome is known, what comes later
     is dropped. `stop` stops it while it runs. `cause` says why it was stopped. `name` is its
-    dispatch name, where it has one.
+    dispatch name, where it has one. `recovers`: it was begun under an earlier driver.
     """
 
     __slots__ = (
@@ -117,6 +117,7 @@ class Ticket:
         "lane",
         "name",
         "number",
+        "recovers",
         "reporter",
         "row",
         "started",
@@ -132,6 +133,7 @@ class Ticket:
         self.holds = False
         self.done = False
         self.started = False
+        self.recovers = False
         self.cause = ""
         self.handle: Handle | None = None
         self.reporter: AttemptReporter | None = None

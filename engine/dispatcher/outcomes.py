@@ -18,7 +18,7 @@ from onready.engine.errors import Failure
 from onready.engine.events import NodeCancelled, NodeFailed, NodeLost, NodeRetrying
 from onready.engine.failure import failure_from
 from onready.engine.scheduler.commands import RetryDue
-from onready.engine.scheduler.retry import is_infrastructure, retry_delay
+from onready.engine.scheduler.retry import DRIVER, TAKEOVERS, is_infrastructure, retry_delay
 from onready.engine.scheduler.rules import may_start
 from onready.engine.scheduler.state import CANCELLING, Row
 
@@ -35,6 +35,8 @@ class Outcomes:
         self._dispatcher = dispatcher
         self._deadlines: dict[int, float] = {}
         self._timers: dict[int, Handle] = {}
+        self.takeovers: dict[int, int] = {}
+        """How many drivers died while a row's attempts ran, by the row's `id`."""
 
     def raised(self, row: Row, number: int, error: BaseException) -> None:
         """The node's own code, or the reading of its inputs, raised `error`."""
@@ -88,6 +90,30 @@ class Outcomes:
         """The attempt was stopped at our wish."""
         now = self._dispatcher.now()
         self._dispatcher.inbox.append((row, NodeCancelled(0, now, row.key, number, reason)))
+
+    def driver_lost(self, row: Row, number: int) -> None:
+        """The attempt ended with the driver before this one: it is made again, but not for ever."""
+        dispatcher = self._dispatcher
+        died = self.takeovers.get(id(row), 0)
+        now = dispatcher.now()
+        if row.state is CANCELLING or not may_start(row):
+            self.cancelled(row, number, "its driver died, and its scope is stopped")
+            return
+        node = str(row.key)
+        if died >= TAKEOVERS:
+            message = f"its driver died {died + 1} times while it ran"
+            failure = Failure("lost", message, node=node, attempt=number, reason=DRIVER)
+            dispatcher.inbox.append((row, NodeLost(0, now, row.key, number, failure)))
+            return
+        message = "its driver died while it ran"
+        failure = Failure("lost", message, node=node, attempt=number, reason=DRIVER)
+        dispatcher.inbox.append((row, NodeRetrying(0, now, row.key, number, 0.0, failure)))
+        dispatcher.inbox.append((row, RetryDue(number)))
+
+    def wait_again(self, row: Row, delay: float) -> None:
+        """Go on with the wait before a retry, `delay` seconds of it."""
+        due = partial(self._due, row, row.attempt)
+        self._timers[id(row)] = self._dispatcher.later(delay, due)
 
     def stopped(self, row: Row, number: int, ticket: Ticket | None, cause: str) -> None:
         """A worker coroutine ended with its node: cancelled by us, by itself, or with the run."""

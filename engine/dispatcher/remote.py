@@ -20,9 +20,10 @@ from onready.engine.dispatcher.report import AttemptReporter
 from onready.engine.errors import BackendError, Failure, FailureKind, NoCodec, StoreError
 from onready.engine.events import AttemptPlanned, NodeStarted, NodeSucceeded
 from onready.engine.names import dispatch_name
+from onready.engine.scheduler.retry import DRIVER, is_drivers
 from onready.engine.scheduler.rules import may_start
-from onready.engine.scheduler.state import READY
-from onready.engine.spi import Attempt, Backend, Failed, Lost, Outcome, Succeeded
+from onready.engine.scheduler.state import PLANNED, READY, Row
+from onready.engine.spi import Attempt, Backend, Failed, Labels, Lost, Outcome, Succeeded
 from onready.engine.values.stored import Compound, Encoded, Stored
 
 if TYPE_CHECKING:
@@ -80,6 +81,20 @@ class RemoteFeed:
             ticket.stop = _nothing  # it begins at once, or is done by then
             self._handed.append(ticket)
 
+    def recover(self, row: Row, lane: Lane, name: str, cause: str) -> None:
+        """Ask the backend what became of the row's attempt, which an earlier driver had planned.
+
+        Where its limits have no room it is asked all the same: it may be running. With a `cause`
+        it was being cancelled: what is left of it is removed.
+        """
+        ticket = Ticket(row, lane, row.attempt)
+        ticket.name = name
+        ticket.recovers = True
+        ticket.cause = cause
+        ticket.holds = lane.take()
+        self._live[id(row)] = ticket
+        self._begin(ticket)
+
     def _begin(self, ticket: Ticket) -> None:
         handle = self._dispatcher.loop.start(partial(self._serve, ticket))
         ticket.handle = handle
@@ -120,6 +135,8 @@ class RemoteFeed:
         row = ticket.row
         dispatcher = self._dispatcher
         reporter = ticket.reporter = dispatcher.reporters.attempt(row, ticket.number)
+        # Of a recovered attempt the start may be recorded already.
+        reporter.said_start = row.state is not PLANNED
         limit, reason = dispatcher.outcomes.time_left(row, ticket.lane.task)
         outcome: Outcome | None = None
         self._running += 1
@@ -141,8 +158,12 @@ class RemoteFeed:
 
     async def _outcome(
         self, ticket: Ticket, reporter: AttemptReporter, limit: float | None
-    ) -> Outcome:
+    ) -> Outcome | None:
         try:
+            if ticket.recovers and ticket.cause:
+                # Cancelled before it was adopted: whatever is left of it goes.
+                await self._backend.sweep(partial(_is_another, ticket, self._dispatcher.run))
+                return None
             return await self._execute(ticket, reporter, limit)
         except NoCodec as error:
             return Failed(Failure("config", str(error), "NoCodec"))
@@ -179,7 +200,10 @@ class RemoteFeed:
             fingerprint=dispatcher.plan.fingerprint,
             function=task.function,
         )
-        return await self._backend.execute(attempt, reporter)
+        if not ticket.recovers:
+            return await self._backend.execute(attempt, reporter)
+        outcome = await self._backend.recover(attempt, reporter)
+        return outcome or Lost(Failure("lost", "nothing of it is left", reason=DRIVER))
 
     def _end(self, ticket: Ticket, outcome: Outcome | None, reporter: AttemptReporter) -> None:
         self._finish(ticket)
@@ -199,9 +223,11 @@ class RemoteFeed:
             dispatcher.inbox.append((row, event))
         else:
             assert isinstance(outcome, (Failed, Lost))
-            dispatcher.outcomes.failed(
-                row, ticket.number, outcome.failure, lost=type(outcome) is Lost
-            )
+            if ticket.recovers and is_drivers(outcome.failure):
+                dispatcher.outcomes.driver_lost(row, ticket.number)
+                return
+            lost = type(outcome) is Lost
+            dispatcher.outcomes.failed(row, ticket.number, outcome.failure, lost=lost)
 
     def _finish(self, ticket: Ticket) -> None:
         ticket.done = True
@@ -266,6 +292,12 @@ def _trusted(value: Stored, ticket: Ticket) -> bool:
         if type(item) is Compound:
             todo.extend(item.items)
     return True
+
+
+def _is_another(ticket: Ticket, run: str, labels: Labels) -> bool:
+    """Whether what carries `labels` is of another attempt than the ticket's."""
+    own = (run, str(ticket.row.key), ticket.number)
+    return (labels.run, labels.node, labels.attempt) != own
 
 
 def _nothing() -> None:

@@ -39,7 +39,7 @@ from onready.engine.scheduler.commands import (
 )
 from onready.engine.scheduler.ends import Ends
 from onready.engine.scheduler.finding import Finder
-from onready.engine.scheduler.retry import is_infrastructure
+from onready.engine.scheduler.retry import is_drivers, is_infrastructure
 from onready.engine.scheduler.rules import illegal, may_start
 from onready.engine.scheduler.state import (
     BACKING_OFF,
@@ -210,7 +210,9 @@ class Scheduler(Ends):
             return
         row.failure = event.failure
         task = row.node.task
-        if task is not None and is_infrastructure(self.plan.tasks[task].retry, event.failure):
+        if is_drivers(event.failure):
+            row.past += 1
+        elif task is not None and is_infrastructure(self.plan.tasks[task].retry, event.failure):
             row.infrastructure_retries += 1
         else:
             row.retries += 1
@@ -239,6 +241,13 @@ class Scheduler(Ends):
         assert type(event) is NodeSkipped
         if row.state is WAITING or row.state is READY:
             self._skip_one(row, event.reason)
+
+    def restore(self, row: Row, attempt: int) -> None:
+        """In a replay: the next fact is about this attempt, whatever came before it."""
+        if row.state is READY and attempt > 0:
+            if attempt != row.attempt + 1:
+                row.attempt = row.past = attempt - 1
+            self._on_planned(row, Submitted(attempt))
 
     # --- facts about composites ---------------------------------------------------------------
 

@@ -11,6 +11,14 @@ from onready.engine.scheduler.state import Row
 INFRASTRUCTURE_RETRIES: Final = 3
 """Retries of `evicted` and `lost` attempts: nobody's fault, so not taken from the user's."""
 
+DRIVER: Final = "driver"
+"""The reason of a `lost` attempt that ended with the process that drove it.
+
+Nobody's fault, so it uses up nothing; `TAKEOVERS` bounds it."""
+
+TAKEOVERS: Final = 5
+"""Drivers that may die while one node runs; then it is left alone, and the run fails by it."""
+
 INFRASTRUCTURE_BACKOFF: Final = RetryPolicy(INFRASTRUCTURE_RETRIES, 1.0, 2.0, jitter=True)
 NEVER: Final = frozenset({"config", "cancelled"})
 """Kinds that another attempt cannot cure."""
@@ -50,3 +58,8 @@ def _delay(policy: RetryPolicy, done: int) -> float:
         return min(policy.max_delay, policy.backoff * policy.factor**done)
     except OverflowError:
         return policy.max_delay
+
+
+def is_drivers(failure: Failure) -> bool:
+    """Whether the attempt was lost with its driver."""
+    return failure.kind == "lost" and failure.reason == DRIVER

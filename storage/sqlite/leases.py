@@ -17,12 +17,13 @@ from onready.storage.sqlite.servant import Request
 class TakeLease(Request):
     """Take the lease of a run; the value is a `Lease`."""
 
-    __slots__ = ("_clock", "duration", "owner", "run")
+    __slots__ = ("_clock", "dead", "duration", "owner", "run")
 
-    def __init__(self, run: str, owner: str, duration: float, clock: Clock) -> None:
+    def __init__(self, run: str, owner: str, duration: float, clock: Clock, dead: str = "") -> None:
         super().__init__()
         self.run = run
         self.owner = owner
+        self.dead = dead
         self.duration = duration
         self._clock = clock
 
@@ -36,9 +37,9 @@ class TakeLease(Request):
         epoch = 1
         if row is not None:
             held, owner, *until = row
-            if owner and owner != self.owner and not _lapsed(now, *until):
+            if owner not in {"", self.owner, self.dead} and not _lapsed(now, *until):
                 message = f"run {self.run} is driven by {owner} (epoch {held})"
-                raise RunLeaseHeld(message)
+                raise RunLeaseHeld(message, owner)
             epoch = held + 1
         connection.execute(
             "INSERT OR REPLACE INTO leases (run, epoch, owner, boot, until_boot, until_wall) "

@@ -92,10 +92,10 @@ class SqliteRunLog:
         request = ListRuns(query, self._clock)
         return cast("list[RunRecord]", await self._reading().ask(request))
 
-    async def lease(self, run: str, owner: str, duration: float) -> Lease:
+    async def lease(self, run: str, owner: str, duration: float, dead: str = "") -> Lease:
         """See `RunLog`. Which clocks count is told in `clock.py`."""
         check_run(run)
-        request = TakeLease(run, owner, duration, self._clock)
+        request = TakeLease(run, owner, duration, self._clock, dead)
         return cast("Lease", await self._writing().ask(request))
 
     async def renew(self, lease: Lease) -> None:

@@ -51,8 +51,8 @@ class FaultyRunLog:
     async def runs(self, query: RunFilter) -> Sequence[RunRecord]:
         return await self.inner.runs(query)
 
-    async def lease(self, run: str, owner: str, duration: float) -> Lease:
-        return await self.inner.lease(run, owner, duration)
+    async def lease(self, run: str, owner: str, duration: float, dead: str = "") -> Lease:
+        return await self.inner.lease(run, owner, duration, dead)
 
     async def renew(self, lease: Lease) -> None:
         self.renewed += 1

@@ -32,6 +32,7 @@ from onready.engine.scheduler.commands import (
     Cancel,
     Close,
     Command,
+    Decide,
     Drop,
     End,
     Input,
@@ -177,7 +178,8 @@ class Playing:
         self.commanded[id(row)] = row.attempt + 1
         self.queue[id(row)] = row
 
-    def _told_end(self, command: Close | Skip | Drop) -> None:
+    def _told_end(self, command: Close | Decide | Skip | Drop) -> None:
+        assert not isinstance(command, Decide), "no repeats in these plans"
         row = command.row
         self.told[id(row)] += 1
         assert self.told[id(row)] == 1, "ended twice"
