@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from onready.engine.plan.model import (
     Arg,
+    Arm,
     Binding,
     Const,
     Fragment,
@@ -109,6 +110,30 @@ def title(node: PlanNode) -> str:
     return f"{node.name}[*]" if node.kind in {"map", "repeat"} else node.name
 
 
+def called(node: PlanNode) -> str:
+    """What the node's value is called: that of a map is one per item, `[*]`."""
+    return title(node) if node.kind == "map" else node.name
+
+
+def marks(node: PlanNode) -> list[str]:
+    """What sets a node apart, in words: bounds of a repeat, clean-up, failures as items."""
+    found: list[str] = []
+    if node.kind == "repeat":
+        end = "" if node.on_limit == "fail" else ", then as it is"
+        found.append(f"at most {node.most}{end}")
+    if node.always:
+        found.append("always")
+    if node.tolerant:
+        found.append("failures as items")
+    return found
+
+
+def arm_title(node: PlanNode, arm: Arm) -> str:
+    """An arm as keys show it, `?high`, with the key that chooses it where that says more."""
+    plain = arm.key is None or arm.name in {arm.key, str(arm.key).lower()}
+    return f"?{arm.name}" if plain or node.kind != "switch" else f"?{arm.name} {arm.key!r}"
+
+
 def each_of(fragment: Fragment, node: PlanNode) -> list[str]:
     """What a map goes over, in words."""
     return [words(fragment, arg.value) for arg in node.args if arg.each]
@@ -119,9 +144,7 @@ def words(fragment: Fragment, binding: Binding) -> str:
     if isinstance(binding, Const):
         return literal(binding.value)
     if isinstance(binding, FromNode):
-        node = fragment.nodes[binding.node]
-        name = node.name if node.kind == "repeat" else title(node)
-        return name + _path(binding.path)
+        return called(fragment.nodes[binding.node]) + _path(binding.path)
     if isinstance(binding, FromParam):
         return binding.name + _path(binding.path)
     if isinstance(binding, FromProvided):
