@@ -6,7 +6,8 @@ Rule of this room: strategies only; they build real structures of the plan's mod
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from functools import cache
+from typing import Final, Literal, TypeVar, cast
 
 import msgspec
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from onready.engine.options import Resources, RetryPolicy
 from onready.engine.plan.fingerprint import fingerprint
 from onready.engine.plan.model import (
     Arg,
+    Arm,
     Binding,
     Const,
     Fragment,
@@ -23,6 +25,7 @@ from onready.engine.plan.model import (
     FromParam,
     FromProvided,
     Gather,
+    NodeKind,
     ParamSpec,
     Plan,
     PlanNode,
@@ -31,6 +34,7 @@ from onready.engine.plan.model import (
 )
 from onready.engine.spi import Call, Shell
 from onready.engine.values.stored import Compound, Durable, Encoded
+from tests.recipes import BODIES, PLAIN, Cook, Recipe
 
 T = TypeVar("T")
 Draw = Callable[[st.SearchStrategy[T]], T]
@@ -96,6 +100,7 @@ steps = st.builds(Step, texts | st.integers(0, 5), st.booleans())
 paths = st.lists(steps, max_size=2).map(tuple)
 
 
+@cache
 def bindings(earlier: int, params: tuple[str, ...]) -> st.SearchStrategy[Binding]:
     """Bindings that may take from `earlier` nodes before and from the fragment's parameters."""
     leaves: list[st.SearchStrategy[Binding]] = [
@@ -114,45 +119,100 @@ def bindings(earlier: int, params: tuple[str, ...]) -> st.SearchStrategy[Binding
     return st.recursive(st.one_of(leaves), gather, max_leaves=3)
 
 
+# Few names, so that the strategies which take from them are made once.
+_param_lists = st.lists(
+    st.builds(ParamSpec, st.sampled_from(["x", "body.x", "_-."]), st.booleans(), durables),
+    max_size=2,
+    unique_by=lambda param: param.name,
+)
+_CHOICES: Final = {
+    "branch": ("then", "otherwise"),
+    "switch": ("a", "case-2", "default"),
+    "rescue": ("body", "handler"),
+}
+_KEYS: Final[dict[str, str | int | bool | None]] = {"a": "a", "case-2": 2, "default": None}
+_FLAT: Final[list[NodeKind]] = ["task", "map"]
+_DEEP: Final[list[NodeKind]] = [*_FLAT, "subgraph", "branch", "switch", "repeat", "rescue"]
+
+
+@cache
+def _values(earlier: int, params: tuple[str, ...], most: int) -> st.SearchStrategy[list[Binding]]:
+    return st.lists(bindings(earlier, params), max_size=most)
+
+
 @st.composite
 def fragments(draw: Callable[..., object], task_count: int = 1, depth: int = 2) -> Fragment:
-    """A body of up to five nodes with true `waits` and `feeds`; bodies inside up to `depth`."""
-    params = draw(st.lists(st.builds(ParamSpec, names, st.booleans(), durables), max_size=2))
+    """A body of up to five nodes with true `waits` and `feeds`; bodies inside up to `depth`.
+
+    Composites of every kind are among the nodes, each in each other.
+    """
+    params = draw(_param_lists)
     assert isinstance(params, list)
     known = tuple(param.name for param in params)
-    nodes: list[PlanNode] = []
-    for position in range(_int(draw(st.integers(0, 5)))):
-        values = draw(st.lists(bindings(position, known), max_size=2))
-        assert isinstance(values, list)
-        kind = draw(st.sampled_from(["task", "map", "subgraph"] if depth else ["task", "map"]))
-        args = tuple(Arg(f"a{at}", value, kind == "map") for at, value in enumerate(values))
-        order = draw(st.sets(st.integers(0, position - 1), max_size=2)) if position else set()
-        assert isinstance(order, set)
-        body = draw(fragments(task_count, depth - 1)) if kind == "subgraph" else None
-        nodes.append(
-            PlanNode(
-                position=position,
-                name=f"n{position}",
-                kind="subgraph" if body else "map" if kind == "map" else "task",
-                args=args,
-                waits=tuple(sorted({*order, *_needs(args)})),
-                task=None if body else _int(draw(st.integers(0, task_count - 1))),
-                body=body if isinstance(body, Fragment) else None,
-                limit=_int(draw(st.integers(0, 3))),
-                where=f"file.py:{position}",
-            )
-        )
+    nodes = [
+        _node(draw, position, known, task_count, depth)
+        for position in range(_int(draw(st.integers(0, 1 + 2 * depth))))
+    ]
     return with_feeds(Fragment(name="body", params=tuple(params), nodes=tuple(nodes)))
 
 
+def _node(
+    draw: Callable[..., object], position: int, params: tuple[str, ...], task_count: int, depth: int
+) -> PlanNode:
+    kind = cast("NodeKind", draw(st.sampled_from(_DEEP if depth else _FLAT)))
+
+    def args(most: int) -> tuple[Arg, ...]:
+        values = draw(_values(position, params, most))
+        assert isinstance(values, list)
+        return tuple(Arg(f"a{at}", value, kind == "map") for at, value in enumerate(values))
+
+    def inside() -> Fragment:
+        made = draw(fragments(task_count, depth - 1))
+        assert isinstance(made, Fragment)
+        return made
+
+    own = () if kind == "rescue" else args(2)
+    arms = tuple(
+        Arm(name=name, body=inside(), args=args(1), key=_KEYS.get(name))
+        for name in _CHOICES.get(kind, ())
+    )
+    order = draw(st.sets(st.integers(0, position - 1), max_size=2)) if position else set()
+    assert isinstance(order, set)
+    needs = _needs((*own, *(arg for arm in arms for arg in arm.args)))
+    always = bool(draw(st.booleans())) and bool(order)
+    return PlanNode(
+        position=position,
+        name=f"n{position}",
+        kind=kind,
+        args=own,
+        waits=tuple(sorted({*order, *needs})),
+        task=_int(draw(st.integers(0, task_count - 1))) if kind in _FLAT else None,
+        body=inside() if kind in {"subgraph", "repeat"} else None,
+        limit=_int(draw(st.integers(0, 3))),
+        always=always,
+        where=f"file.py:{position}",
+        arms=arms,
+        most=_int(draw(st.integers(1, 9))) if kind == "repeat" else 0,
+        on_limit="return" if draw(st.booleans()) else "fail",
+        needs=tuple(sorted(needs)) if always else (),
+        tolerant=kind == "map" and bool(draw(st.booleans())),
+    )
+
+
 def with_feeds(fragment: Fragment) -> Fragment:
-    """The fragment with `feeds` filled from `waits`."""
+    """The fragment with `feeds` and `cleans` filled from `waits`."""
     feeds: list[list[int]] = [[] for _ in fragment.nodes]
     for node in fragment.nodes:
         for need in node.waits:
             feeds[need].append(node.position)
+    always = {node.position for node in fragment.nodes if node.always}
     nodes = tuple(
-        msgspec.structs.replace(node, feeds=tuple(feeds[node.position])) for node in fragment.nodes
+        msgspec.structs.replace(
+            node,
+            feeds=tuple(feeds[node.position]),
+            cleans=tuple(at for at in feeds[node.position] if at in always),
+        )
+        for node in fragment.nodes
     )
     return msgspec.structs.replace(fragment, nodes=nodes)
 
@@ -173,6 +233,27 @@ def plans(draw: Callable[..., object]) -> Plan:
         timeout=timeout if isinstance(timeout, float) else None,
         location=Location("file.py", 3) if draw(st.booleans()) else None,
     )
+
+
+# --- graphs that can run ------------------------------------------------------------------------
+
+
+def _recipes(inner: st.SearchStrategy[Recipe]) -> st.SearchStrategy[Recipe]:
+    steps = st.one_of(
+        *(
+            st.tuples(st.just(kind), *[inner] * count).map(lambda made: Cook(made[0], made[1:]))
+            for kind, count in BODIES.items()
+        )
+    )
+    return st.lists(steps, min_size=1, max_size=3).map(tuple)
+
+
+recipes: st.SearchStrategy[Recipe] = st.recursive(
+    st.lists(st.sampled_from(PLAIN).map(Cook), min_size=1, max_size=3).map(tuple),
+    _recipes,
+    max_leaves=6,
+)
+"""Recipes of graphs with every composite in every other: see `tests/recipes.py`."""
 
 
 def _needs(args: tuple[Arg, ...]) -> set[int]:

@@ -19,7 +19,7 @@ from onready.engine.values.stored import Stored
 if TYPE_CHECKING:
     from onready.engine.graph.locate import Where
 
-CallKind = Literal["task", "subgraph", "map"]
+CallKind = Literal["task", "subgraph", "map", "branch", "switch", "repeat", "rescue"]
 
 
 class Gathered:
@@ -51,7 +51,7 @@ class Argument:
 
 
 class Callee(Protocol):
-    """What a node calls: a task, a graph or a shell command."""
+    """What a node calls: a task, a graph, a shell command, or the arms of a composite."""
 
     @property
     def label(self) -> str:
@@ -67,7 +67,18 @@ class Callee(Protocol):
 class Node(Source):
     """One call in a body: a Source of refs."""
 
-    __slots__ = ("after", "arguments", "body", "callee", "index", "kind", "limit", "name", "where")
+    __slots__ = (
+        "after",
+        "always",
+        "arguments",
+        "body",
+        "callee",
+        "index",
+        "kind",
+        "limit",
+        "name",
+        "where",
+    )
 
     def __init__(
         self,
@@ -87,6 +98,7 @@ class Node(Source):
         self.kind: CallKind = "task"
         self.after: tuple[Node | str, ...] = ()
         self.limit = 0
+        self.always = False
 
     @property
     def location(self) -> Location:

@@ -6,11 +6,13 @@ be traced, but for edges to nodes that come later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from onready.engine.graph.body import Body, Input
+from onready.engine.graph.choosing import record_branch, record_rescue, record_switch
 from onready.engine.graph.codes import Code, did_you_mean
+from onready.engine.graph.composites import OnLimit
 from onready.engine.graph.constants import store
 from onready.engine.graph.definition import Bound, Definition
 from onready.engine.graph.function import ON_ERROR
@@ -18,7 +20,8 @@ from onready.engine.graph.functions import MISSING, annotation_text
 from onready.engine.graph.locate import here
 from onready.engine.graph.recorder import Recorder, input_ref
 from onready.engine.graph.refs import Ref, entries_of
-from onready.engine.graph.settings import seconds
+from onready.engine.graph.repeating import record_repeat
+from onready.engine.graph.settings import seconds, truth
 from onready.engine.graph.shell import record_shell
 from onready.engine.names import is_name
 from onready.engine.options import OnError
@@ -26,10 +29,14 @@ from onready.engine.options import OnError
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+S = TypeVar("S")
+K = TypeVar("K", str, int, bool)
 
 
 class GraphBuilder:
-    """Builds a graph by code: `add`, `map`, `shell`, `param`, at last `build`.
+    """Builds a graph by code: `add`, `map`, `shell`, `branch`..., `param`, at last `build`.
 
     `name` names the graph; `on_error` and `timeout` are those of `graph`. GraphError on values
     that cannot be.
@@ -65,11 +72,22 @@ class GraphBuilder:
         *args: object,
         name: str,
         after: Sequence[object] = (),
+        always: bool = False,
         **kwargs: object,
     ) -> R: ...
     @overload
     def add(
-        self, what: Definition[..., R], /, *args: object, after: Sequence[object], **kwargs: object
+        self,
+        what: Definition[..., R],
+        /,
+        *args: object,
+        after: Sequence[object],
+        always: bool = False,
+        **kwargs: object,
+    ) -> R: ...
+    @overload
+    def add(
+        self, what: Definition[..., R], /, *args: object, always: bool, **kwargs: object
     ) -> R: ...
     def add(
         self,
@@ -81,8 +99,8 @@ class GraphBuilder:
         """Add a call of a task or a graph; what it gives stands for its value.
 
         `name` names the node; `after` are results of other calls, or names of nodes (also of
-        later ones), that must end well first. A task whose own parameter is called `name` or
-        `after` takes it by position. GraphError.
+        later ones), that must end well first; `always` makes it run whatever became of them. A
+        task whose own parameter has one of these names takes it by position. GraphError.
         """
         return self._call(what, args, kwargs, mapped=False)
 
@@ -96,11 +114,22 @@ class GraphBuilder:
         *args: object,
         name: str,
         after: Sequence[object] = (),
+        always: bool = False,
         **kwargs: object,
     ) -> list[R]: ...
     @overload
     def map(
-        self, what: Definition[..., R], /, *args: object, after: Sequence[object], **kwargs: object
+        self,
+        what: Definition[..., R],
+        /,
+        *args: object,
+        after: Sequence[object],
+        always: bool = False,
+        **kwargs: object,
+    ) -> list[R]: ...
+    @overload
+    def map(
+        self, what: Definition[..., R], /, *args: object, always: bool, **kwargs: object
     ) -> list[R]: ...
     def map(
         self,
@@ -123,11 +152,13 @@ class GraphBuilder:
         recorder = self._open()
         name = str(kwargs.pop("name", ""))
         after = entries_of(kwargs.pop("after", ()))
+        always = truth("always", kwargs.pop("always", False))
         if not isinstance(what, Definition):
             message = f"{what!r:.60} is neither a task nor a graph"
             raise Code.G040.error(message, here(), "Decorate the function with @task or @graph.")
         called = cast("Definition[..., object]", what)
-        return called.record(recorder, args, kwargs, "map" if mapped else called.kind, name, after)
+        kind = "map" if mapped else called.kind
+        return called.record(recorder, args, kwargs, kind, name, after, always)
 
     def shell(
         self,
@@ -138,12 +169,97 @@ class GraphBuilder:
         environment: Mapping[str, str] | None = None,
         name: str = "",
         after: Sequence[object] = (),
+        always: bool = False,
         **options: object,
     ) -> Any:
         """Add a program: see `shell`. `after` takes names of nodes too."""
         recorder = self._open()
         given = {key: value for key, value in options.items() if value is not None}
-        return record_shell(recorder, command, inputs, outputs, environment, name, after, given)
+        return record_shell(
+            recorder, command, inputs, outputs, environment, name, after, always, given
+        )
+
+    # --- composites ---------------------------------------------------------------------------
+
+    def branch(
+        self,
+        test: bool,
+        then: Bound[A],
+        otherwise: Bound[B],
+        *,
+        name: str = "",
+        after: Sequence[object] = (),
+        always: bool = False,
+    ) -> A | B:
+        """Add a branch: see `branch`. `after` takes names of nodes too."""
+        recorder = self._open()
+        return cast("A | B", record_branch(recorder, test, then, otherwise, name, after, always))
+
+    @overload
+    def switch(
+        self,
+        value: K,
+        arms: Mapping[K, Bound[A]],
+        default: None = None,
+        *,
+        name: str = "",
+        after: Sequence[object] = (),
+        always: bool = False,
+    ) -> A: ...
+    @overload
+    def switch(
+        self,
+        value: K,
+        arms: Mapping[K, Bound[A]],
+        default: Bound[B],
+        *,
+        name: str = "",
+        after: Sequence[object] = (),
+        always: bool = False,
+    ) -> A | B: ...
+    def switch(
+        self,
+        value: object,
+        arms: Mapping[K, Bound[A]],
+        default: Bound[B] | None = None,
+        *,
+        name: str = "",
+        after: Sequence[object] = (),
+        always: bool = False,
+    ) -> object:
+        """Add a switch: see `switch`. `after` takes names of nodes too."""
+        return record_switch(self._open(), value, arms, default, name, after, always)
+
+    def repeat(
+        self,
+        body: Callable[[S], S],
+        state: S,
+        *,
+        until: Callable[[S], bool],
+        limit: int,
+        on_limit: OnLimit = "fail",
+        name: str = "",
+        after: Sequence[object] = (),
+        always: bool = False,
+    ) -> S:
+        """Add a repeat: see `repeat`. `after` takes names of nodes too."""
+        recorder = self._open()
+        made = record_repeat(recorder, body, state, until, limit, on_limit, name, after, always)
+        return cast("S", made)
+
+    def rescue(
+        self,
+        body: Bound[A],
+        handler: Bound[B],
+        *,
+        name: str = "",
+        after: Sequence[object] = (),
+        always: bool = False,
+    ) -> A | B:
+        """Add a rescue: see `rescue`. `after` takes names of nodes too."""
+        return cast("A | B", record_rescue(self._open(), body, handler, name, after, always))
+
+    # --- inputs and the end -------------------------------------------------------------------
 
     @overload
     def param(self, name: str, kind: type[T], *, default: T = ...) -> T: ...
@@ -176,7 +292,8 @@ class GraphBuilder:
     ) -> Bound[object]:
         """The graph, ready for `Engine.run`; its value is `result`, with the refs in it filled in.
 
-        `inputs` are the values of its `param`s. After this the builder takes nothing more.
+        `inputs` are the values of its `param`s; where it becomes an arm of another graph, refs of
+        that graph may be among them. After this the builder takes nothing more.
         """
         recorder = self._open()
         body = recorder.body

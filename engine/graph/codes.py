@@ -45,24 +45,32 @@ class Code(Enum):
     # --- refs ------------------------------------------------------------------------------
     G010 = (
         "A value that is not there yet was used as a truth value, as in `if ref`.",
-        "Decide inside a task: it sees the value.",
+        (
+            "Choose with branch(ref, a.bind(...), b.bind(...)) or switch(ref, {...}); loop with "
+            "repeat(...); or decide inside a task: it sees the value."
+        ),
     )
     G011 = (
         "len() of a value that is not there yet.",
-        "Take the length inside a task: it sees the value.",
+        (
+            "Take the length inside a task: it sees the value. To do something for each item, "
+            "use .map(each(ref))."
+        ),
     )
     G012 = (
         "A loop or an unpacking over a value whose number of items is not known yet.",
         (
-            "Start one node per item with .map(each(ref)); to unpack, annotate the return type "
-            "with the number of items, as tuple[int, str]."
+            "Start one node per item with .map(each(ref)); go on until something is true with "
+            "repeat(...); to unpack, annotate the return type with the number of items, as "
+            "tuple[int, str]."
         ),
     )
     G013 = (
         "A value that is not there yet was compared, computed with, printed, called or changed.",
         (
-            "Do it inside a task: it sees the value. In a graph, refs are only passed on, or taken "
-            'apart with ref["key"], ref[0] and ref.attribute.'
+            "Do it inside a task: it sees the value; to choose by what it says use branch(...) or "
+            "switch(...). In a graph, refs are only passed on, or taken apart with "
+            'ref["key"], ref[0] and ref.attribute.'
         ),
     )
     G014 = ("A ref of another graph.", "Pass the value into this graph as an argument.")
@@ -87,6 +95,26 @@ class Code(Enum):
     G032 = (
         "each() of something that is no sequence of items.",
         "Give a list, a tuple, another iterable with an order, or a ref to a list.",
+    )
+    # --- composites ------------------------------------------------------------------------
+    G033 = (
+        "What a branch, a switch or a rescue is to run is no bound task or graph.",
+        "Give name.bind(...), with refs of this graph among its arguments where it needs them.",
+    )
+    G034 = (
+        "The arms of a switch are no dict, or a key is no text, whole number or truth value.",
+        'Write switch(ref, {"a": one.bind(...), "b": other.bind(...)}, default=...).',
+    )
+    G035 = (
+        "The body or the test of a repeat is none, or has no parameter for the state.",
+        (
+            "Give a task (the body may be a graph) that takes the state, or "
+            "functools.partial(task, ...) that fixes its other arguments."
+        ),
+    )
+    G036 = (
+        "A map's consumers disagree: one takes failures of its items, another does not.",
+        "Annotate both with Sequence[T | Failure], or neither.",
     )
     # --- definitions -----------------------------------------------------------------------
     G040 = (
@@ -113,6 +141,10 @@ class Code(Enum):
         ),
     )
     G045 = ("A GraphBuilder was changed after build().", "Add everything first, then build once.")
+    G046 = (
+        "A task wants the failure, Provided(Failure), and no rescue gives it one.",
+        "Call it in the handler of a rescue: rescue(body.bind(...), handler.bind(...)).",
+    )
     # --- backends --------------------------------------------------------------------------
     G050 = ("There is no backend of that name.", "Use one of the configured backends.")
     G051 = ("The backend cannot do what the node needs.", "Choose another backend.")

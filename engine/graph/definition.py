@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Generic, ParamSpec, Self, TypeVar, cast
+from typing import Final, Generic, ParamSpec, Self, TypeVar, cast
 
 from onready.engine.graph.body import Body, CallKind
 from onready.engine.graph.codes import Code
@@ -15,12 +15,17 @@ from onready.engine.graph.functions import Function
 from onready.engine.graph.locate import here
 from onready.engine.graph.recorder import Recorder, recording
 from onready.engine.graph.refs import Ref, entries_of
-from onready.engine.graph.settings import limit_of
+from onready.engine.graph.settings import Unset, limit_of, truth
 from onready.engine.names import Location, is_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+
+_BIND_CURE: Final = (
+    "after=, limit= and always= count for a call inside a graph. For an arm, give after= and "
+    "always= to branch(...), switch(...) or rescue(...)."
+)
 
 
 class Bound(Generic[R_co]):
@@ -41,6 +46,12 @@ class Bound(Generic[R_co]):
         """The body that runs; a decorated graph is traced when this is first asked for."""
         made = self._make
         return made if isinstance(made, Body) else made.body(self.inputs)
+
+    @property
+    def definition(self) -> Definition[..., R_co] | None:
+        """The task or the graph that was bound; None for what a GraphBuilder made."""
+        made = self._make
+        return None if isinstance(made, Body) else made
 
     @property
     def name(self) -> str:
@@ -71,6 +82,7 @@ class Definition(Generic[P, R]):
         self.node_name = ""
         self.after: tuple[object, ...] = ()
         self.limit = 0
+        self.always = False
         self.__name__ = self.label
         self.__doc__ = function.fn.__doc__
         self.__module__ = getattr(function.fn, "__module__", self.__module__)
@@ -105,11 +117,17 @@ class Definition(Generic[P, R]):
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """It with its inputs, ready for `Engine.run`; GraphError on unknown or missing inputs."""
         given = self.function.arrange(args, kwargs)
-        if self.after or self.limit:
-            cure = "Options of a call (after=, limit=) count inside a graph only."
-            message = f"{self.label}.bind() with options of a call"
-            raise Code.G041.error(message, here(), cure)
+        option = self.call_option
+        if option:
+            message = f"{self.label}.bind() with {option}, an option of a call"
+            raise Code.G041.error(message, here(), _BIND_CURE)
         return self.bound(given)
+
+    @property
+    def call_option(self) -> str:
+        """The option of a call, among those that need one, that is set: `after=`; "" for none."""
+        options = {"after=": self.after, "limit=": self.limit, "always=": self.always}
+        return next((name for name, value in options.items() if value), "")
 
     def bound(self, inputs: dict[str, object]) -> Bound[R]:
         """As `bind`, without looking at the inputs: the engine does when the run starts."""
@@ -125,8 +143,10 @@ class Definition(Generic[P, R]):
         kind: CallKind,
         name: str = "",
         after: Sequence[object] = (),
+        always: bool = False,
     ) -> Ref:
         """Add a node for one call to `recorder`."""
+        self.prepare()
         if self.limit and kind != "map":
             cure = "limit= bounds how many items of a map run at once: write .map(...)."
             message = f"limit={self.limit} on a plain call of {self.label}"
@@ -140,13 +160,17 @@ class Definition(Generic[P, R]):
             name=name or self.node_name,
             after=(*self.after, *after) if after else self.after,
             limit=self.limit,
+            always=always or self.always,
         )
+
+    def prepare(self) -> None:
+        """Whatever must be known of it before it becomes a part of a graph."""
 
     def body(self, inputs: dict[str, object]) -> Body:
         """The body that a run of it executes, given these inputs."""
         raise NotImplementedError  # pragma: no cover - tasks and graphs each have theirs
 
-    def changed(self, name: str, after: Sequence[object], limit: int) -> Self:
+    def changed(self, name: str, after: Sequence[object], limit: int, always: bool | Unset) -> Self:
         """A copy with the options of a call; empty ones stay as they are."""
         other = copy.copy(self)
         if name:
@@ -155,4 +179,6 @@ class Definition(Generic[P, R]):
             other.after = entries_of(after)
         if limit:
             other.limit = limit_of(limit)
+        if always is not ...:
+            other.always = truth("always", always)
         return other

@@ -17,7 +17,7 @@ from onready.engine.graph.functions import Function, annotation_text
 from onready.engine.graph.locate import here
 from onready.engine.graph.recorder import Recorder, current_recorder, input_ref
 from onready.engine.graph.refs import Ref
-from onready.engine.graph.settings import seconds
+from onready.engine.graph.settings import Unset, seconds
 from onready.engine.options import OnError
 
 P = ParamSpec("P")
@@ -49,27 +49,26 @@ class Graph(Definition[P, R]):
         """The plain function, as it was written."""
         return cast("Callable[P, R]", self.function.fn)
 
-    def with_options(self, *, name: str = "", after: Sequence[object] = (), limit: int = 0) -> Self:
+    def with_options(
+        self,
+        *,
+        name: str = "",
+        after: Sequence[object] = (),
+        limit: int = 0,
+        always: bool | Unset = ...,
+    ) -> Self:
         """A copy with other options of a call.
 
         `name` names the node, once per graph. `after` are results of calls that must end well
-        first. `limit` bounds how many items of a map run at once.
+        first. `limit` bounds how many items of a map run at once. `always`: it runs whatever
+        became of what it waits for, to clean up.
         """
-        return self.changed(name, after, limit)
+        return self.changed(name, after, limit, always)
 
-    def record(
-        self,
-        recorder: Recorder,
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-        kind: CallKind,
-        name: str = "",
-        after: Sequence[object] = (),
-    ) -> Ref:
-        """Add a node for one call; the graph is traced now, so that its faults show here."""
+    def prepare(self) -> None:
+        """Trace the graph now, so that its faults show where it is called."""
         self._refuse_recursion()
         self.body({})
-        return super().record(recorder, args, kwargs, kind, name, after)
 
     def _refuse_recursion(self) -> None:
         names = [self.label]

@@ -16,7 +16,11 @@ T = TypeVar("T")
 
 CONTEXT: Final = "NodeContext"
 """The name under which every backend provides the node's own context."""
-_CONTEXT_HOME: Final = "onready.engine.context"
+FAILURE: Final = "Failure"
+"""The name under which the nodes of a handler get what failed."""
+SPECIAL: Final = frozenset({CONTEXT, FAILURE})
+"""What every backend provides, in or out of process."""
+_HOMES: Final = {CONTEXT: "onready.engine.context", FAILURE: "onready.engine.errors"}
 
 _UNORDERED: Final = (set, frozenset)
 _TEXTS: Final = (str, bytes, bytearray)
@@ -78,14 +82,15 @@ def Provided(what: str | type[object], /) -> object:  # noqa: N802 - reads as a 
     """Stand, as a parameter's default, for a live object that the engine fills in.
 
     `conn: Pool = Provided("db")` receives what was given as `Engine(provided={"db": pool})` or
-    per run; it works on in-process backends. `Provided(NodeContext)` receives the node's context
-    and works on every backend. The result is `Any` for a name, because only the annotation knows
-    the type. GraphError for anything else.
+    per run; it works on in-process backends. `Provided(NodeContext)` receives the node's context,
+    `Provided(Failure)`, in the handler of a rescue, what failed; both work on every backend. The
+    result is `Any` for a name, because only the annotation knows the type. GraphError for
+    anything else.
     """
-    if isinstance(what, str) and what.isidentifier() and what != CONTEXT:
+    if isinstance(what, str) and what.isidentifier() and what not in SPECIAL:
         return ProvidedObject(what)
-    if isinstance(what, type) and (what.__module__, what.__qualname__) == (_CONTEXT_HOME, CONTEXT):
-        return ProvidedObject(CONTEXT)
+    if isinstance(what, type) and _HOMES.get(what.__qualname__) == what.__module__:
+        return ProvidedObject(what.__qualname__)
     shown = what.__qualname__ if isinstance(what, type) else repr(what)
     message = f"Provided({shown}) names nothing that can be provided"
     raise Code.G042.error(message, here())

@@ -50,6 +50,7 @@ class Recorder:
         name: str = "",
         after: Sequence[object] = (),
         limit: int = 0,
+        always: bool = False,
     ) -> Ref:
         """Add the call of `callee` with the inputs `given`; the ref of its value."""
         where = caller()
@@ -71,6 +72,7 @@ class Recorder:
         node = Node(body, index, self._name(callee.label, name, where), callee, arguments, where)
         node.kind = kind
         node.limit = limit
+        node.always = always
         if after:
             node.after = tuple([self._before(item, where) for item in after])
         # Last: a call that is refused leaves nothing behind.

@@ -99,6 +99,13 @@ def limit_of(value: object) -> int:
     raise _bad(message, value, "Give a whole number from 1; 0 for no bound.")
 
 
+def truth(name: str, value: object) -> bool:
+    """A switch: True or False."""
+    if isinstance(value, bool):
+        return value
+    raise _bad(name, value, "Give True or False.")
+
+
 _SCALARS = (str, int, float, bool)
 
 

@@ -19,7 +19,7 @@ from onready.engine.graph.functions import MISSING
 from onready.engine.graph.locate import here
 from onready.engine.graph.recorder import Recorder, recording
 from onready.engine.graph.refs import Ref, entries_of
-from onready.engine.graph.settings import TaskOptions, read_options
+from onready.engine.graph.settings import TaskOptions, read_options, truth
 from onready.engine.names import is_name
 from onready.engine.options import Resources, Retry
 from onready.engine.spi import Shell
@@ -62,6 +62,7 @@ def shell(
     environment: Mapping[str, str] | None = None,
     name: str = "",
     after: Sequence[object] = (),
+    always: bool = False,
     retry: Retry | int = 0,
     timeout: float | None = None,
     node_timeout: float | None = None,
@@ -78,6 +79,7 @@ def shell(  # type: ignore[overload-overlap] # a text is a sequence too; the fir
     environment: Mapping[str, str] | None = None,
     name: str = "",
     after: Sequence[object] = (),
+    always: bool = False,
     retry: Retry | int = 0,
     timeout: float | None = None,
     node_timeout: float | None = None,
@@ -94,6 +96,7 @@ def shell(
     environment: Mapping[str, str] | None = None,
     name: str = "",
     after: Sequence[object] = (),
+    always: bool = False,
     retry: Retry | int = 0,
     timeout: float | None = None,
     node_timeout: float | None = None,
@@ -109,6 +112,7 @@ def shell(
     environment: Mapping[str, str] | None = None,
     name: str = "",
     after: Sequence[object] = (),
+    always: bool = False,
     **options: object,
 ) -> object:
     """Run a program as a node of the graph that is being traced.
@@ -122,12 +126,13 @@ def shell(
 
     The value is what it wrote to standard output, as text without the last newline. With
     `outputs`, paths below the folder it runs in, it is those files by path; for one path given
-    as a text, that file. `environment` are further variables. The other options are those of
-    `task`; the default backend is `subprocess`. Raises GraphError.
+    as a text, that file. `environment` are further variables. `after` and `always` are those of
+    `Task.with_options`, the other options those of `task`; the default backend is `subprocess`.
+    Raises GraphError.
     """
     recorder = recording("shell(...)")
     given = {key: value for key, value in options.items() if value is not None}
-    return record_shell(recorder, command, inputs, outputs, environment, name, after, given)
+    return record_shell(recorder, command, inputs, outputs, environment, name, after, always, given)
 
 
 def record_shell(
@@ -138,6 +143,7 @@ def record_shell(
     environment: Mapping[str, str] | None,
     name: str,
     after: Sequence[object],
+    always: object,
     options: Mapping[str, object],
 ) -> Ref:
     """Add a node for a command to `recorder`; the ref of its value."""
@@ -152,7 +158,15 @@ def record_shell(
     command_ = ShellCommand(
         program if is_name(program) else "shell", work, read_options(options, _DEFAULTS)
     )
-    ref = recorder.add(command_, values, _any_value, "task", name=name, after=entries_of(after))
+    ref = recorder.add(
+        command_,
+        values,
+        _any_value,
+        "task",
+        name=name,
+        after=entries_of(after),
+        always=truth("always", always),
+    )
     return ref[outputs] if isinstance(outputs, str) else ref
 
 

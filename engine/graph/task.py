@@ -6,7 +6,7 @@ Rule of this room: a task wraps its function and never calls it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from onready.engine.errors import GraphError
@@ -16,6 +16,7 @@ from onready.engine.graph.constants import store
 from onready.engine.graph.definition import Definition
 from onready.engine.graph.functions import Function, Parameter, annotation_text
 from onready.engine.graph.locate import here
+from onready.engine.graph.markers import FAILURE
 from onready.engine.graph.recorder import input_ref
 from onready.engine.graph.refs import Ref
 from onready.engine.graph.settings import OptionValue, TaskOptions, Unset, read_options
@@ -47,6 +48,7 @@ class Task(Definition[P, R]):
         name: str = "",
         after: Sequence[object] = (),
         limit: int = 0,
+        always: bool | Unset = ...,
         retry: Retry | int | Unset = ...,
         timeout: float | Unset | None = ...,
         node_timeout: float | Unset | None = ...,
@@ -59,10 +61,11 @@ class Task(Definition[P, R]):
         """A copy with other options; those that are not given stay as they are.
 
         `name` names the node, once per graph. `after` are results of calls that must end well
-        first, for their order alone. `limit` bounds how many items of a map run at once. The
-        others are those of `task`. GraphError on values that cannot be.
+        first, for their order alone. `limit` bounds how many items of a map run at once.
+        `always`: it runs whatever became of what it waits for, to clean up; only values that it
+        takes must be there. The others are those of `task`. GraphError on values that cannot be.
         """
-        other = self.changed(name, after, limit)
+        other = self.changed(name, after, limit, always)
         given: dict[str, object] = {
             "retry": retry,
             "timeout": timeout,
@@ -79,6 +82,11 @@ class Task(Definition[P, R]):
             other._bodies = {}
         return other
 
+    def wants_failure(self, given: Iterable[str]) -> bool:
+        """Whether a call with these inputs leaves it to the engine to give the failure."""
+        wanted = [p.name for p in self.function.provided if p.provided == FAILURE]
+        return bool(wanted) and not set(wanted) <= set(given)
+
     def body(self, inputs: dict[str, object]) -> Body:
         """A graph of this one node.
 
@@ -92,7 +100,8 @@ class Task(Definition[P, R]):
             if given or not (parameter.provided or isinstance(default, Live)):
                 chosen.append((parameter, default))
         extra = [name for name in inputs if name not in self.function.parameters]
-        key = (*(parameter.name for parameter, _ in chosen), *extra)
+        # The name too: copies that differ in it alone share this memory.
+        key = (self.node_name, *(parameter.name for parameter, _ in chosen), *extra)
         made = self._bodies.get(key)
         if made is None:
             open_ones = chosen + [

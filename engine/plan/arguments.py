@@ -39,11 +39,16 @@ class Unknown:
 
 UNKNOWN: Final = Unknown()
 Known = Stored | Unknown
+_STATE: Final = "state"
+"""The parameter of a repeat's body that changes from one iteration to the next."""
 
 
 class Arguments:
-    """Answers for one run. `values` are those of the task nodes that succeeded, by key; `counts`
-    the numbers of items of the maps that opened.
+    """Answers for one run, out of what its log says.
+
+    `values` are those of the task nodes that succeeded, by key. `counts` are the numbers of items
+    of the maps that opened, and of iterations of the repeats; `arms` the arm that each branch,
+    switch and rescue opened last.
     """
 
     def __init__(
@@ -52,11 +57,13 @@ class Arguments:
         inputs: Mapping[str, Stored],
         values: Mapping[NodeKey, Stored],
         counts: Mapping[NodeKey, int],
+        arms: Mapping[NodeKey, str] | None = None,
     ) -> None:
         self._plan = plan
         self._inputs = inputs
         self._values = values
         self._counts = counts
+        self._arms = arms or {}
 
     def of(self, key: NodeKey) -> tuple[dict[str, Known], frozenset[str]]:
         """The arguments of the node at `key` by name, and which of them are its item's own.
@@ -69,10 +76,11 @@ class Arguments:
         *outer, last = _chain(key)
         for part in outer:
             node = _named(fragment, part.name)
-            if node is None or node.body is None:
+            inside = None if node is None else self._inside(node, fragment, scope, params, part)
+            if inside is None:
                 return {}, frozenset()
-            params = self._params(node.body, self._made(node, fragment, scope, params, part))
-            fragment, scope = node.body, part
+            fragment, params = inside
+            scope = part
         node = _named(fragment, last.name)
         if node is None:
             return {}, frozenset()
@@ -89,6 +97,38 @@ class Arguments:
     ) -> dict[str, Known]:
         """The arguments of `node`, whose instance is `key`."""
         return {arg.name: self._argument(arg, fragment, scope, params, key) for arg in node.args}
+
+    def _inside(
+        self,
+        node: PlanNode,
+        fragment: Fragment,
+        scope: NodeKey | None,
+        params: Mapping[str, Known],
+        part: NodeKey,
+    ) -> tuple[Fragment, dict[str, Known]] | None:
+        """The body that the segment `part` of a key leads into, with its parameters' values."""
+        if node.body is not None:
+            made = self._made(node, fragment, scope, params, part)
+            if node.kind == "repeat" and part.index:
+                made[_STATE] = self._state(node.body, made, part, part.index)
+            return node.body, self._params(node.body, made)
+        for arm in node.arms:
+            if arm.name == part.arm:
+                made = {a.name: self._argument(a, fragment, scope, params, part) for a in arm.args}
+                return arm.body, self._params(arm.body, made)
+        return None
+
+    def _state(self, body: Fragment, given: Mapping[str, Known], key: NodeKey, done: int) -> Known:
+        """The state of the repeat at `key` after `done` iterations."""
+        step = body.nodes[0]
+        if step.task is not None and done:
+            return self._values.get(key.item(done - 1).child(step.name), UNKNOWN)
+        # One after the other and not by recursion: a repeat may go round thousands of times.
+        made = dict(given)
+        for index in range(done):
+            inner = self._params(body, made)
+            made[_STATE] = self._resolve(body.result, body, key.item(index), inner)
+        return made[_STATE]
 
     def _params(self, fragment: Fragment, given: Mapping[str, Known]) -> dict[str, Known]:
         values: dict[str, Known] = {param.name: param.default for param in fragment.params}
@@ -152,10 +192,19 @@ class Arguments:
         scope: NodeKey | None,
         params: Mapping[str, Known],
     ) -> Known:
-        if node.body is None:
+        if not node.bodies:
             return self._values.get(key, UNKNOWN)
-        inner = self._params(node.body, self._made(node, fragment, scope, params, key))
-        return self._resolve(node.body.result, node.body, key, inner)
+        if node.kind == "repeat" and node.body is not None:
+            given = self._made(node, fragment, scope, params, key)
+            done = self._counts.get(key)
+            return UNKNOWN if done is None else self._state(node.body, given, key, done)
+        if node.arms:
+            key = key.choose(self._arms.get(key, ""))
+        inside = self._inside(node, fragment, scope, params, key)
+        if inside is None:
+            return UNKNOWN
+        body, inner = inside
+        return self._resolve(body.result, body, key, inner)
 
 
 def _chain(key: NodeKey) -> list[NodeKey]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 from onready.engine.graph.codes import Code, did_you_mean
-from onready.engine.graph.markers import CONTEXT
+from onready.engine.graph.markers import SPECIAL
 from onready.engine.graph.shell import ShellCommand
 from onready.engine.graph.task import Task
 from onready.engine.names import Location
@@ -105,7 +105,7 @@ def check_provided(
     """Refuse a node whose provided objects cannot reach it, or that nobody provides."""
     for parameter in callee.function.provided:
         name = parameter.provided
-        if name == CONTEXT or parameter.name in given:
+        if name in SPECIAL or parameter.name in given:
             continue
         if not can.in_process:
             message = f"{node.name} runs on {spec.backend!r} and wants the live object {name!r}"

@@ -8,36 +8,36 @@ Rule of this room: the only place where graphs and plans meet. It runs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final, cast
 
-from onready.engine.graph.body import Body, Gathered, Input, Node, Value
+import msgspec
+
+from onready.engine.graph.body import Body, Node
 from onready.engine.graph.codes import Code
+from onready.engine.graph.composites import ArmCall, Choice, Loop, bodies_of, inputs_of
 from onready.engine.graph.definition import Bound
-from onready.engine.graph.function import Graph
 from onready.engine.graph.functions import MISSING
-from onready.engine.graph.refs import Projection, Ref, describe, path_of, source_of
+from onready.engine.graph.refs import Ref, describe
 from onready.engine.graph.settings import thaw
 from onready.engine.graph.shell import ShellCommand
 from onready.engine.graph.task import Task
 from onready.engine.names import Location
 from onready.engine.options import OnError
+from onready.engine.plan.bindings import bind, bind_all
 from onready.engine.plan.checks import check_provided, check_task, default_backend
-from onready.engine.plan.edges import feeds_of, waits_of
+from onready.engine.plan.edges import feeds_of, sources_of, waits_of
+from onready.engine.plan.failures import Wanted, tolerant_maps
 from onready.engine.plan.fingerprint import fingerprint
 from onready.engine.plan.model import (
     Arg,
-    Binding,
-    Const,
+    Arm,
     Fragment,
-    FromNode,
-    FromParam,
     FromProvided,
-    Gather,
+    OnLimit,
     ParamSpec,
     Plan,
     PlanNode,
-    Step,
     TaskRuntime,
     TaskSpec,
 )
@@ -96,11 +96,14 @@ class _Compiler:
         self.runtimes: list[TaskRuntime] = []
         self.types = TypeCheck()
         self._fragments: dict[int, Fragment] = {}
+        self._wanted: dict[int, Wanted] = {}
         self._positions: dict[tuple[object, ...], int] = {}
         self._places: dict[tuple[str, int], str] = {}
 
     def plan(self, body: Body, on_error: OnError | None) -> Plan:
         root = self.fragment(body)
+        if id(body) in self._wanted:
+            raise self._wanted[id(body)].refuse()
         tasks = tuple(self.tasks)
         returned = body.result_annotation
         return Plan(
@@ -123,39 +126,63 @@ class _Compiler:
     # --- fragments ----------------------------------------------------------------------------
 
     def fragment(self, body: Body) -> Fragment:
-        made = self._fragments.get(id(body))
-        if made is None:
-            waits = waits_of(body)
-            feeds = feeds_of(waits)
-            nodes = [
-                self._node(node, waits[node.index], tuple(feeds[node.index])) for node in body.nodes
-            ]
-            self.types.result(body)
-            made = self._fragments[id(body)] = Fragment(
-                name=body.name,
-                params=tuple(
-                    ParamSpec(entry.name, entry.required, entry.default, entry.text)
-                    for entry in body.inputs.values()
-                ),
-                nodes=tuple(nodes),
-                result=bind(body.result),
-            )
-        return made
+        """The fragment of a body. No recursion: built graphs nest to any depth."""
+        stack = [self._made(body)]
+        while stack:
+            inner = next(stack[-1], None)
+            if inner is None:
+                stack.pop()
+            elif id(inner) not in self._fragments:
+                stack.append(self._made(inner))
+        return self._fragments[id(body)]
 
-    def _node(self, node: Node, waits: tuple[int, ...], feeds: tuple[int, ...]) -> PlanNode:
+    def _made(self, body: Body) -> Iterator[Body]:
+        """Make the fragment of a body; yields each body that must be a fragment before it."""
+        waits = waits_of(body)
+        feeds = feeds_of(waits)
+        tolerant = tolerant_maps(body)
+        always = {node.index for node in body.nodes if node.always}
+        nodes: list[PlanNode] = []
+        for node in body.nodes:
+            inside = [] if node.kind == "task" else bodies_of(node)
+            yield from inside
+            self._note_wanted(body, node, inside)
+            made = self._node(node, waits[node.index], tuple(feeds[node.index]), inside)
+            if always or node.index in tolerant:
+                made = _marked(made, node, always, node.index in tolerant)
+            nodes.append(made)
+        self.types.result(body)
+        self._fragments[id(body)] = Fragment(
+            name=body.name,
+            params=tuple(
+                ParamSpec(entry.name, entry.required, entry.default, entry.text)
+                for entry in body.inputs.values()
+            ),
+            nodes=tuple(nodes),
+            result=bind(body.result),
+        )
+
+    def _node(
+        self, node: Node, waits: tuple[int, ...], feeds: tuple[int, ...], inside: list[Body]
+    ) -> PlanNode:
         self.types.node(node)
-        args = [
-            Arg(argument.name, bind(argument.value), argument.each) for argument in node.arguments
-        ]
+        args = bind_all(node.arguments)
         callee = node.callee
         task: int | None = None
         body: Fragment | None = None
-        if isinstance(callee, Graph):
-            body = self.fragment(cast("Graph[..., object]", callee).body({}))
-        else:
+        arms: tuple[Arm, ...] = ()
+        most = 0
+        on_limit: OnLimit = "fail"
+        if not inside:
             task = self._task(cast("Task[..., object] | ShellCommand", callee), node)
             if isinstance(callee, Task) and callee.function.provided:
                 self._provide(node, cast("Task[..., object]", callee), task, args)
+        elif type(callee) is Choice:
+            arms = tuple([self._arm(arm) for arm in callee.arms])
+        else:
+            body = self._fragments[id(inside[0])]
+            if type(callee) is Loop:
+                most, on_limit = callee.most, callee.on_limit
         return PlanNode(
             position=node.index,
             name=node.name,
@@ -166,8 +193,34 @@ class _Compiler:
             task=task,
             body=body,
             limit=node.limit,
+            always=node.always,
             where=self._place(node.where),
+            arms=arms,
+            most=most,
+            on_limit=on_limit,
         )
+
+    def _arm(self, arm: ArmCall) -> Arm:
+        return Arm(
+            name=arm.name,
+            body=self._fragments[id(arm.body)],
+            args=tuple(bind_all(arm.arguments)),
+            key=arm.key,
+        )
+
+    def _note_wanted(self, body: Body, node: Node, inside: list[Body]) -> None:
+        """Remember that a body wants the failure of the rescue around it; a handler gets it."""
+        callee = node.callee
+        if (
+            not inside
+            and isinstance(callee, Task)
+            and callee.function.provided
+            and callee.wants_failure(argument.name for argument in node.arguments)
+        ):
+            self._wanted.setdefault(id(body), Wanted(node.name, node.location))
+        for inner in inside[:1] if node.kind == "rescue" else inside:
+            if id(inner) in self._wanted:
+                self._wanted.setdefault(id(body), self._wanted[id(inner)])
 
     def _place(self, where: tuple[str, int]) -> str:
         text = self._places.get(where)
@@ -218,6 +271,16 @@ class _Compiler:
         return len(self.tasks) - 1
 
 
+def _marked(made: PlanNode, node: Node, always: set[int], tolerant: bool) -> PlanNode:
+    """The node with what only a few have: who cleans up after it, and what it cannot do without."""
+    return msgspec.structs.replace(
+        made,
+        needs=tuple(sorted(sources_of(inputs_of(node)))) if node.always else (),
+        cleans=tuple([position for position in made.feeds if position in always]),
+        tolerant=tolerant,
+    )
+
+
 def _python_task(callee: Task[..., object], backend: str | None) -> tuple[TaskSpec, TaskRuntime]:
     function = callee.function
     fn = function.fn
@@ -262,26 +325,3 @@ def _spec(
         source=source,
         params=params,
     )
-
-
-# --- bindings ---------------------------------------------------------------------------------
-
-
-def bind(value: Value) -> Binding:
-    """Where an argument's or a result's value comes from, as the plan says it."""
-    kind = type(value)
-    if kind is Ref:
-        ref = cast("Ref", value)
-        source = source_of(ref)
-        path = _steps(path_of(ref))
-        if isinstance(source, Node):
-            return FromNode(source.index, path)
-        return FromParam(cast("Input", source).name, path)
-    if kind is Gathered:
-        gathered = cast("Gathered", value)
-        return Gather(gathered.kind, tuple([bind(item) for item in gathered.items]), gathered.keys)
-    return Const(value)  # type: ignore[arg-type] # what is neither is a stored value
-
-
-def _steps(path: tuple[Projection, ...]) -> tuple[Step, ...]:
-    return tuple([Step(step.key, step.attribute) for step in path]) if path else ()

@@ -13,13 +13,17 @@ from typing import Final
 from onready.engine.plan.lanes import rows
 from onready.engine.plan.model import Fragment, FromParam, Plan, PlanNode, TaskSpec
 from onready.engine.plan.shape import (
+    arm_title,
+    called,
     count_nodes,
     data_needs,
     depths,
     each_of,
     layers,
     literal,
+    marks,
     sources,
+    takes,
     title,
 )
 
@@ -47,11 +51,17 @@ def draw_mermaid(plan: Plan) -> str:
 def _mermaid_body(fragment: Fragment, prefix: str, indent: str, lines: list[str]) -> None:
     for node in fragment.nodes:
         name = f"{prefix}{node.position}"
-        if node.body is None:
-            lines.append(f'{indent}{name}["{_escape(title(node))}"]')
+        label = _escape(f"{title(node)} (always)" if node.always else title(node))
+        if not node.bodies:
+            lines.append(f'{indent}{name}["{label}"]')
             continue
-        lines.append(f'{indent}subgraph {name}["{_escape(title(node))}"]')
-        _mermaid_body(node.body, f"{name}_", f"{indent}  ", lines)
+        lines.append(f'{indent}subgraph {name}["{label}"]')
+        if node.body is not None:
+            _mermaid_body(node.body, f"{name}_", f"{indent}  ", lines)
+        for number, arm in enumerate(node.arms):
+            lines.append(f'{indent}  subgraph {name}a{number}["{_escape(arm_title(node, arm))}"]')
+            _mermaid_body(arm.body, f"{name}a{number}_", f"{indent}    ", lines)
+            lines.append(f"{indent}  end")
         lines.append(f"{indent}end")
     for node in fragment.nodes:
         data = data_needs(node)
@@ -118,10 +128,16 @@ class _Text:
             item = items[row.item]
             text = f"{row.lines:<{lane}}  {names[row.item]:<{width}}  {self._note(fragment, item)}"
             yield _cut(text.rstrip())
-            inner = item.nodes[0].body
-            if inner is not None:
-                for line in self._inside(inner, level + 1):
-                    yield _cut(f"{row.below:<{lane}}    {line}".rstrip())
+            for line in self._bodies(item.nodes[0], level + 1):
+                yield _cut(f"{row.below:<{lane}}    {line}".rstrip())
+
+    def _bodies(self, node: PlanNode, level: int) -> Iterator[str]:
+        if node.body is not None:
+            yield from self._inside(node.body, level)
+        for arm in node.arms:
+            yield arm_title(node, arm)
+            for line in self._inside(arm.body, level):
+                yield f"  {line}"
 
     def _inside(self, fragment: Fragment, level: int) -> Iterator[str]:
         if level > _DEEPEST:
@@ -145,6 +161,7 @@ class _Text:
             plain = [*plain[:_ALIKE], f"{len(plain) - _ALIKE} more"]
         parts = [*plain, *(f"each of {text}" for text in each)]
         note = "<- " + ", ".join(parts) if parts else ""
+        note = "  ".join([note, *(f"({mark})" for mark in marks(node))]).strip()
         if node.task is not None and self._tasks[node.task].backend not in _DEFAULT_BACKENDS:
             note = f"{note}  ({self._tasks[node.task].backend})"
         return note
@@ -155,7 +172,8 @@ def _items(fragment: Fragment) -> list[_Item]:
     ordered = [node for layer in layers(fragment) for node in layer]
     bunches: dict[object, list[PlanNode]] = {}
     for node in ordered:
-        like = (node.waits, node.feeds, node.kind, node.task, id(node.body))
+        inside = tuple(map(id, node.bodies))
+        like = (node.waits, node.feeds, node.kind, node.task, inside, node.always)
         bunches.setdefault(like, []).append(node)
     merge = len(ordered) > 2 * _ALIKE
     groups: list[list[PlanNode]] = []
@@ -170,10 +188,10 @@ def _items(fragment: Fragment) -> list[_Item]:
 def _takes(fragment: Fragment, node: PlanNode) -> list[str]:
     """What a node takes, in words: parameters and nodes; order-only needs as `after x`."""
     data = data_needs(node)
-    leaves = (leaf for arg in node.args for leaf in sources(arg.value))
+    leaves = (leaf for value in takes(node) for leaf in sources(value))
     found = [leaf.name for leaf in leaves if isinstance(leaf, FromParam)]
-    found.extend(title(fragment.nodes[need]) for need in node.waits if need in data)
-    found.extend(f"after {title(fragment.nodes[n])}" for n in node.waits if n not in data)
+    found.extend(called(fragment.nodes[need]) for need in node.waits if need in data)
+    found.extend(f"after {called(fragment.nodes[n])}" for n in node.waits if n not in data)
     return list(dict.fromkeys(found))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import operator
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -42,12 +42,17 @@ _FLOAT: Final = "float"
 """Codec name, in documents only, of the floats that JSON lacks: nan, inf, -inf."""
 
 
+_NOTHING: Final = Fragment(name="")
+"""Where the body of an arm was, in documents."""
+
+
 class _Head(msgspec.Struct):
     format: int
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True):
-    """`bodies[i]` gives, for fragment i, (position of the node, number of its body's fragment).
+    """`bodies[i]` gives, for fragment i, (position of the node, number of its body's fragment);
+    a node with arms is there once for each, in their order.
 
     The root is the last fragment. `nonfinite`: some constants are in the `float` codec.
     """
@@ -72,9 +77,9 @@ def dump_plan(plan: Plan) -> bytes:
     nonfinite = False
     for fragment in inner_first(plan.root):
         numbers[id(fragment)] = len(fragments)
-        inside = [(node, node.body) for node in fragment.nodes if node.body is not None]
-        bodies.append(tuple((node.position, numbers[id(body)]) for node, body in inside))
-        flat = _with_bodies(fragment, {node.position: None for node, _ in inside})
+        inside = [(node.position, body) for node in fragment.nodes for body in node.bodies]
+        bodies.append(tuple((position, numbers[id(body)]) for position, body in inside))
+        flat = _with_bodies(fragment, [(position, None) for position, _ in inside])
         written = _change_constants(flat, _write_float)
         nonfinite = nonfinite or written is not flat
         fragments.append(written)
@@ -125,18 +130,26 @@ def load_plan(data: bytes) -> Plan:
 def _rebuild(document: _Document) -> Fragment:
     built: list[Fragment] = []
     for flat, bodies in zip(document.fragments, document.bodies, strict=True):
-        fragment = _with_bodies(flat, {at: built[number] for at, number in bodies})
+        fragment = _with_bodies(flat, [(at, built[number]) for at, number in bodies])
         built.append(_change_constants(fragment, _read_float) if document.nonfinite else fragment)
     return built[-1]
 
 
-def _with_bodies(fragment: Fragment, bodies: Mapping[int, Fragment | None]) -> Fragment:
-    """The fragment with the bodies of the nodes at these positions replaced."""
+def _with_bodies(fragment: Fragment, bodies: Sequence[tuple[int, Fragment | None]]) -> Fragment:
+    """The fragment with the bodies of the nodes at these positions replaced; None takes one out."""
     if not bodies:
         return fragment
     nodes = list(fragment.nodes)
-    for position, body in bodies.items():
-        nodes[position] = replace(nodes[position], body=body)
+    arms: dict[int, list[Fragment | None]] = {}
+    for position, body in bodies:
+        if nodes[position].arms:
+            arms.setdefault(position, []).append(body)
+        else:
+            nodes[position] = replace(nodes[position], body=body)
+    for position, inside in arms.items():
+        pairs = zip(nodes[position].arms, inside, strict=True)
+        changed = tuple([replace(arm, body=body or _NOTHING) for arm, body in pairs])
+        nodes[position] = replace(nodes[position], arms=changed)
     return replace(fragment, nodes=tuple(nodes))
 
 
@@ -149,9 +162,7 @@ def _change_constants(fragment: Fragment, change: _Change) -> Fragment:
     """The fragment with `change` applied to each constant; itself where nothing changed."""
     nodes = fragment.nodes
     changed = {
-        node.position: replace(node, args=args)
-        for node in nodes
-        if (args := _change_args(node, change)) is not node.args
+        node.position: new for node in nodes if (new := _change_node(node, change)) is not node
     }
     if changed:
         nodes = tuple(changed.get(position, node) for position, node in enumerate(nodes))
@@ -167,17 +178,30 @@ def _change_constants(fragment: Fragment, change: _Change) -> Fragment:
     return replace(fragment, params=params, nodes=nodes, result=result)
 
 
-def _change_args(node: PlanNode, change: _Change) -> tuple[Arg, ...]:
-    if all(type(arg.value) not in _HOLDERS for arg in node.args):
-        return node.args
+def _change_node(node: PlanNode, change: _Change) -> PlanNode:
     try:
-        values = [_change_binding(arg.value, change) for arg in node.args]
+        args = _change_args(node.args, change)
+        arms = tuple(
+            arm
+            if (given := _change_args(arm.args, change)) is arm.args
+            else replace(arm, args=given)
+            for arm in node.arms
+        )
     except NoCodec as error:
         message = f"{node.where or 'constant'}: node {node.name}: {error}"
         raise NoCodec(message) from None
-    if all(new is arg.value for new, arg in zip(values, node.args, strict=True)):
-        return node.args
-    return tuple(replace(arg, value=new) for new, arg in zip(values, node.args, strict=True))
+    if args is node.args and _same(arms, node.arms):
+        return node
+    return replace(node, args=args, arms=arms)
+
+
+def _change_args(args: tuple[Arg, ...], change: _Change) -> tuple[Arg, ...]:
+    if all(type(arg.value) not in _HOLDERS for arg in args):
+        return args
+    values = [_change_binding(arg.value, change) for arg in args]
+    if all(new is arg.value for new, arg in zip(values, args, strict=True)):
+        return args
+    return tuple(replace(arg, value=new) for new, arg in zip(values, args, strict=True))
 
 
 def _change_binding(binding: Binding, change: _Change) -> Binding:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onready.engine.graph.body import Body, Gathered, Node, Value
+from onready.engine.graph.body import Argument, Body, Gathered, Node, Value
 from onready.engine.graph.codes import Code, did_you_mean
+from onready.engine.graph.composites import Choice, inputs_of
 from onready.engine.graph.refs import Ref, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 def waits_of(body: Body) -> list[tuple[int, ...]]:
@@ -25,7 +26,9 @@ def waits_of(body: Body) -> list[tuple[int, ...]]:
     waits: list[tuple[int, ...]] = []
     for node in body.nodes:
         found: dict[int, None] = {}
-        for argument in node.arguments:
+        # Most nodes have no arms, and this runs once per node of a big graph.
+        plain = type(node.callee) is not Choice
+        for argument in node.arguments if plain else inputs_of(node):
             value = argument.value
             if type(value) is Ref:
                 source = source_of(value)
@@ -46,6 +49,11 @@ def waits_of(body: Body) -> list[tuple[int, ...]]:
     if forward:
         _refuse_circle(body, waits)
     return waits
+
+
+def sources_of(arguments: Iterable[Argument]) -> frozenset[int]:
+    """Positions of the nodes whose values are among these arguments."""
+    return frozenset(at for argument in arguments for at in _sources(argument.value))
 
 
 def _sources(value: Value) -> Iterator[int]:

@@ -5,7 +5,7 @@ nodes share is read once. The encoding is msgpack of the plan's own structures w
 the same in every process, and different for 1, 1.0, True and "1".
 
 Rule of this room: reads the plan, changes nothing, runs nothing. Where a call was written
-(`where`) is not part of the hash; every other field is, also those that are added later.
+(`where`) is not part of the hash; every other field of a node is, also those added later.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from onready.engine.values.stored import Live
 FINGERPRINT_VERSION: Final = 1
 """Raised when the encoding changes its meaning, so that old hashes cannot match by accident."""
 
-_LEFT_OUT: Final = frozenset({"where", "body"})
+_LEFT_OUT: Final = frozenset({"where", "body", "arms"})
 _fields = attrgetter(*(name for name in PlanNode.__struct_fields__ if name not in _LEFT_OUT))
 
 
@@ -36,7 +36,11 @@ def fingerprint(root: Fragment, tasks: tuple[TaskSpec, ...]) -> str:
     digests: dict[int, bytes] = {}
     for fragment in inner_first(root):
         nodes = [
-            (_fields(node), None if node.body is None else digests[id(node.body)])
+            (
+                _fields(node),
+                None if node.body is None else digests[id(node.body)],
+                [(arm.name, arm.key, arm.args, digests[id(arm.body)]) for arm in node.arms],
+            )
             for node in fragment.nodes
         ]
         record = (fragment.name, fragment.params, nodes, fragment.result)

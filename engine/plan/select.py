@@ -1,8 +1,8 @@
 """Running a part of a graph: which nodes a selection means, and the plan of those nodes alone.
 
 A pattern is a node's name or a glob (`tr*`); `+` before it adds all that it needs, `+` behind it
-all that needs it: `+train`, `train+`, `+train+`. Nodes are those of the graph itself: a sub-graph
-or a map is one of them and comes with its body.
+all that needs it: `+train`, `train+`, `+train+`. Nodes are those of the graph itself: a composite
+(a sub-graph, a map, a branch...) is one of them and comes with its bodies.
 
 Rule of this room: pure functions from plan to plan.
 """
@@ -30,7 +30,7 @@ from onready.engine.plan.model import (
     Plan,
     PlanNode,
 )
-from onready.engine.plan.shape import data_needs, sources
+from onready.engine.plan.shape import data_needs, sources, takes
 
 NO_NODE: Final = "G070"
 LEFT_OUT: Final = "G071"
@@ -135,17 +135,25 @@ def _reduced(root: Fragment, kept: Sequence[int]) -> tuple[Fragment, bool]:
 
 
 def _renumbered(node: PlanNode, moved: dict[int, int]) -> PlanNode:
-    args = [
-        Arg(arg.name, value, arg.each)
-        for arg in node.args
-        if (value := _moved(arg.value, moved)) is not None
-    ]
     return msgspec.structs.replace(
         node,
         position=moved[node.position],
-        args=tuple(args),
-        waits=tuple(moved[old] for old in node.waits if old in moved),
-        feeds=tuple(moved[old] for old in node.feeds if old in moved),
+        args=_moved_args(node.args, moved),
+        arms=tuple(
+            msgspec.structs.replace(arm, args=_moved_args(arm.args, moved)) for arm in node.arms
+        ),
+        **{
+            name: tuple(moved[old] for old in getattr(node, name) if old in moved)
+            for name in ("waits", "feeds", "needs", "cleans")
+        },
+    )
+
+
+def _moved_args(args: tuple[Arg, ...], moved: dict[int, int]) -> tuple[Arg, ...]:
+    return tuple(
+        Arg(arg.name, value, arg.each)
+        for arg in args
+        if (value := _moved(arg.value, moved)) is not None
     )
 
 
@@ -175,7 +183,7 @@ def _last_values(nodes: Sequence[PlanNode]) -> Binding:
 
 
 def _params_of(nodes: Sequence[PlanNode], result: Binding) -> set[str]:
-    bindings = [arg.value for node in nodes for arg in node.args]
+    bindings = [value for node in nodes for value in takes(node)]
     return {
         leaf.name
         for binding in (*bindings, result)

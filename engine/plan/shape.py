@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from onready.engine.plan.model import (
     Arg,
+    Arm,
     Binding,
     Const,
     Fragment,
@@ -37,7 +38,7 @@ def inner_first(root: Fragment) -> Iterator[Fragment]:
             yield fragment
             continue
         stack.append((fragment, True))
-        stack.extend((node.body, False) for node in fragment.nodes if node.body is not None)
+        stack.extend((body, False) for node in fragment.nodes for body in node.bodies)
 
 
 def depths(fragment: Fragment) -> list[int]:
@@ -76,10 +77,19 @@ def sources(binding: Binding) -> Iterator[Binding]:
             yield top
 
 
+def takes(node: PlanNode) -> Iterator[Binding]:
+    """The bindings of all that a node takes: its own arguments, then those of its arms."""
+    for arg in node.args:
+        yield arg.value
+    for arm in node.arms:
+        for arg in arm.args:
+            yield arg.value
+
+
 def data_needs(node: PlanNode) -> frozenset[int]:
     """Positions of the nodes whose values this node takes; its other waits are order-only."""
     return frozenset(
-        leaf.node for arg in node.args for leaf in sources(arg.value) if isinstance(leaf, FromNode)
+        leaf.node for value in takes(node) for leaf in sources(value) if isinstance(leaf, FromNode)
     )
 
 
@@ -87,7 +97,7 @@ def count_nodes(fragment: Fragment) -> int:
     """Nodes of the fragment and of all bodies in it, as written (a map's body counts once)."""
     totals: dict[int, int] = {}
     for inner in inner_first(fragment):
-        bodies = (totals[id(node.body)] for node in inner.nodes if node.body is not None)
+        bodies = (totals[id(body)] for node in inner.nodes for body in node.bodies)
         totals[id(inner)] = len(inner.nodes) + sum(bodies)
     return totals[id(fragment)]
 
@@ -96,8 +106,32 @@ def count_nodes(fragment: Fragment) -> int:
 
 
 def title(node: PlanNode) -> str:
-    """The node's name, with `[*]` where it stands for one node per item."""
-    return f"{node.name}[*]" if node.kind == "map" else node.name
+    """The node's name, with `[*]` where it stands for one node per item or per iteration."""
+    return f"{node.name}[*]" if node.kind in {"map", "repeat"} else node.name
+
+
+def called(node: PlanNode) -> str:
+    """What the node's value is called: that of a map is one per item, `[*]`."""
+    return title(node) if node.kind == "map" else node.name
+
+
+def marks(node: PlanNode) -> list[str]:
+    """What sets a node apart, in words: bounds of a repeat, clean-up, failures as items."""
+    found: list[str] = []
+    if node.kind == "repeat":
+        end = "" if node.on_limit == "fail" else ", then as it is"
+        found.append(f"at most {node.most}{end}")
+    if node.always:
+        found.append("always")
+    if node.tolerant:
+        found.append("failures as items")
+    return found
+
+
+def arm_title(node: PlanNode, arm: Arm) -> str:
+    """An arm as keys show it, `?high`, with the key that chooses it where that says more."""
+    plain = arm.key is None or arm.name in {arm.key, str(arm.key).lower()}
+    return f"?{arm.name}" if plain or node.kind != "switch" else f"?{arm.name} {arm.key!r}"
 
 
 def each_of(fragment: Fragment, node: PlanNode) -> list[str]:
@@ -110,7 +144,7 @@ def words(fragment: Fragment, binding: Binding) -> str:
     if isinstance(binding, Const):
         return literal(binding.value)
     if isinstance(binding, FromNode):
-        return title(fragment.nodes[binding.node]) + _path(binding.path)
+        return called(fragment.nodes[binding.node]) + _path(binding.path)
     if isinstance(binding, FromParam):
         return binding.name + _path(binding.path)
     if isinstance(binding, FromProvided):

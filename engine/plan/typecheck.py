@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onready.engine.graph.annotations import NoSuchPart, clash, element, part
-from onready.engine.graph.body import Body, Input, Node
+from onready.engine.graph.body import Argument, Body, Input, Node
 from onready.engine.graph.codes import Code
+from onready.engine.graph.composites import Choice, Loop
 from onready.engine.graph.definition import Definition
 from onready.engine.graph.functions import MISSING, annotation_text
 from onready.engine.graph.refs import Ref, describe, path_of, source_of
+from onready.engine.graph.repeating import STATE
 
 if TYPE_CHECKING:
     from onready.engine.names import Location
@@ -27,6 +29,10 @@ class TypeCheck:
     def node(self, node: Node) -> None:
         """GraphError for an argument whose annotation shows that it cannot fit."""
         callee = node.callee
+        if isinstance(callee, Choice):
+            self._choice(node, callee)
+        elif isinstance(callee, Loop):
+            self._loop(node, callee)
         if not isinstance(callee, Definition):
             return
         function = callee.function
@@ -51,6 +57,40 @@ class TypeCheck:
             goes_to = f"{callee.label}({argument.name})"
             self._compare(value, wanted, goes_to, node.location, each=argument.each)
             self._fitting.add(key)
+
+    def _choice(self, node: Node, choice: Choice) -> None:
+        """What decides, and what the arms take."""
+        for argument in node.arguments:
+            goes_to = f"{choice.label}({argument.name})"
+            self._argument(argument, choice.accepts, goes_to, node.location)
+        for arm in choice.arms:
+            for argument in arm.arguments:
+                wanted = arm.body.inputs[argument.name].annotation
+                goes_to = f"{arm.body.name}({argument.name})"
+                self._argument(argument, wanted, goes_to, node.location)
+
+    def _loop(self, node: Node, loop: Loop) -> None:
+        """What an iteration takes; that the state it makes can be its next; that the test tells."""
+        for argument in node.arguments:
+            wanted = loop.body.inputs[argument.name].annotation
+            goes_to = f"{loop.label}({argument.name})"
+            self._argument(argument, wanted, goes_to, node.location)
+        step, test = (part.callee for part in loop.body.nodes)
+        made, taken = step.result_annotation, loop.body.inputs[STATE].annotation
+        if clash(made, taken):
+            message = (
+                f"{step.label} returns {annotation_text(made)}, but its own {loop.state}, "
+                f"which gets that in the next iteration, is {annotation_text(taken)}"
+            )
+            raise Code.G005.error(message, node.location)
+        if clash(test.result_annotation, bool):
+            have = annotation_text(test.result_annotation)
+            message = f"{test.label} says when to stop, and returns {have}"
+            raise Code.G005.error(message, node.location, "Return a bool.")
+
+    def _argument(self, argument: Argument, wanted: object, goes_to: str, where: Location) -> None:
+        if type(argument.value) is Ref:
+            self._compare(argument.value, wanted, goes_to, where, each=argument.each)
 
     def result(self, body: Body) -> None:
         """GraphError where the result is a ref whose annotation shows that it cannot fit."""

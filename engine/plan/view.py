@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from onready.engine.plan.model import Fragment, ParamSpec, Plan, PlanNode, TaskSpec
+from onready.engine.plan.model import Arm, Fragment, ParamSpec, Plan, PlanNode, TaskSpec
 from onready.engine.plan.shape import call_words, count_nodes, data_needs, literal, words
 from onready.engine.spi import Call
 
@@ -61,12 +61,25 @@ def _node(fragment: Fragment, node: PlanNode, tasks: tuple[TaskSpec, ...]) -> Vi
     }
     if node.limit:
         shown["limit"] = node.limit
-    if node.always:
-        shown["always"] = True
+    shown.update({name: True for name in ("always", "tolerant") if getattr(node, name)})
+    if node.most:
+        shown["most"] = node.most
+        shown["on_limit"] = node.on_limit
     if node.task is not None:
         shown["task"] = _task(tasks[node.task])
     if node.body is not None:
         shown["body"] = {"graph": node.body.name, **_body(node.body, tasks)}
+    if node.arms:
+        shown["arms"] = [_arm(fragment, node, arm, tasks) for arm in node.arms]
+    return shown
+
+
+def _arm(fragment: Fragment, node: PlanNode, arm: Arm, tasks: tuple[TaskSpec, ...]) -> View:
+    """One arm; `key` is there in a switch alone, and not for its default."""
+    shown: View = {"name": arm.name, "arguments": call_words(fragment, arm.args)}
+    if node.kind == "switch" and arm.key is not None:
+        shown["key"] = arm.key
+    shown["body"] = {"graph": arm.body.name, **_body(arm.body, tasks)}
     return shown
 
 

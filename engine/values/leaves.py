@@ -1,4 +1,4 @@
-"""Small values of the standard library that JSON has no form for: one tag each.
+"""Small values that JSON has no form for, one tag each: of the standard library, and `Failure`.
 
 Rule of this room: two tables, by exact type and by tag; nothing here holds other values.
 """
@@ -25,6 +25,9 @@ from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import msgspec
+
+from onready.engine.errors import Failure
 from onready.engine.values.misfit import no_codec
 
 
@@ -104,6 +107,7 @@ WRITERS: Final[dict[type, Callable[[Any], tuple[str, object]]]] = {
     PurePosixPath: lambda value: ("posixpath", _text(str(value))),
     PureWindowsPath: lambda value: ("windowspath", _text(str(value))),
     Pattern: lambda value: ("pattern", _pattern(value)),
+    Failure: lambda value: ("failure", msgspec.to_builtins(value)),
     **{
         kind: lambda value: ("ip", [type(value).__name__, str(value)])
         for kind in (
@@ -169,5 +173,6 @@ READERS: Final[dict[str, Callable[[Any], object]]] = {
     "posixpath": lambda content: PurePosixPath(_read_text(content)),
     "windowspath": lambda content: PureWindowsPath(_read_text(content)),
     "pattern": _read_pattern,
+    "failure": lambda content: msgspec.convert(content, Failure),
     "ip": lambda content: _ADDRESSES[content[0]](content[1]),
 }

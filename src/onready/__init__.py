@@ -25,7 +25,21 @@ from onready.engine.errors import (
     StoreError,
     ValueMismatch,
 )
-from onready.engine.graph import Bound, GraphBuilder, Provided, Ref, Task, each, graph, shell, task
+from onready.engine.graph import (
+    Bound,
+    GraphBuilder,
+    Provided,
+    Ref,
+    Task,
+    branch,
+    each,
+    graph,
+    repeat,
+    rescue,
+    shell,
+    switch,
+    task,
+)
 from onready.engine.options import Resources, Retry
 from onready.engine.portal import run_sync
 from onready.engine.run import Run, RunOutcome
@@ -62,10 +76,14 @@ __all__ = [
     "StoreError",
     "Task",
     "ValueMismatch",
+    "branch",
     "current",
     "each",
     "graph",
+    "repeat",
+    "rescue",
     "run_sync",
     "shell",
+    "switch",
     "task",
 ]

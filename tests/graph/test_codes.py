@@ -174,7 +174,7 @@ def mutual_recursion() -> object:
 # --- refs ---------------------------------------------------------------------------------------
 
 
-@case("G010", "the result of inc is used as a truth value", "Decide inside a task")
+@case("G010", "the result of inc is used as a truth value", "Choose with branch(")
 def truth() -> object:
     def wrong() -> object:
         return 1 if inc(1) else 2  # here

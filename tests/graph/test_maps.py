@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onready.engine.graph import Graph, each, graph
-from onready.engine.plan.compile import bind as binding
+from onready.engine.plan.bindings import bind as binding
 from onready.engine.plan.model import Arg, Const, FromNode, FromParam, Gather, PlanNode
 from onready.engine.values import ValueType
 from onready.engine.values.stored import Compound

@@ -240,7 +240,7 @@ def test_every_plan_can_be_drawn(plan: Plan) -> None:
 
 
 def edges(fragment: Fragment) -> int:
-    inner = sum(edges(node.body) for node in fragment.nodes if node.body is not None)
+    inner = sum(edges(body) for node in fragment.nodes for body in node.bodies)
     return inner + sum(len(node.waits) for node in fragment.nodes)
 
 

@@ -14,6 +14,7 @@ from onready.engine.plan.dump import dump_plan, load_plan
 from onready.engine.plan.fingerprint import fingerprint
 from onready.engine.plan.model import (
     Arg,
+    Arm,
     Binding,
     Const,
     Fragment,
@@ -21,6 +22,7 @@ from onready.engine.plan.model import (
     FromParam,
     FromProvided,
     Gather,
+    NodeKind,
     ParamSpec,
     Plan,
     PlanNode,
@@ -46,6 +48,19 @@ NODE_CHANGES: dict[str, object] = {
     "body": BODY,
     "limit": 3,
     "always": True,
+    "arms": (Arm(name="then", body=BODY),),
+    "most": 3,
+    "on_limit": "return",
+    "needs": (0,),
+    "cleans": (0,),
+    "tolerant": True,
+}
+ARM = Arm(name="then", body=BODY)
+ARM_CHANGES: dict[str, object] = {
+    "name": "otherwise",
+    "body": Fragment(name="other"),
+    "args": (Arg("x", Const(1)),),
+    "key": "a",
 }
 TASK_CHANGES: dict[str, object] = {
     "name": "other",
@@ -99,6 +114,7 @@ def of(node: PlanNode = NODE, task: TaskSpec = TASK) -> str:
 
 def test_the_tables_below_name_every_field() -> None:
     assert {*NODE_CHANGES, "where"} == set(PlanNode.__struct_fields__)
+    assert set(ARM_CHANGES) == set(Arm.__struct_fields__)
     assert set(TASK_CHANGES) == set(TaskSpec.__struct_fields__)
     assert set(FRAGMENT_CHANGES) == set(Fragment.__struct_fields__)
 
@@ -106,6 +122,22 @@ def test_the_tables_below_name_every_field() -> None:
 @pytest.mark.parametrize("field", NODE_CHANGES)
 def test_a_node_field_counts(field: str) -> None:
     assert of(msgspec.structs.replace(NODE, **{field: NODE_CHANGES[field]})) != of()
+
+
+def with_arm(arm: Arm) -> str:
+    return of(msgspec.structs.replace(NODE, arms=(arm,)))
+
+
+@pytest.mark.parametrize("field", ARM_CHANGES)
+def test_an_arm_field_counts(field: str) -> None:
+    changed = msgspec.structs.replace(ARM, **{field: ARM_CHANGES[field]})
+    assert with_arm(changed) != with_arm(ARM)
+
+
+def test_the_type_of_a_key_counts() -> None:
+    keys: list[str | int | bool | None] = [None, 1, True, "1", 0, False]
+    found = {with_arm(msgspec.structs.replace(ARM, key=key)) for key in keys}
+    assert len(found) == len(keys)
 
 
 @pytest.mark.parametrize("field", TASK_CHANGES)
@@ -168,10 +200,18 @@ def test_a_shared_body_counts_as_an_equal_one() -> None:
     assert pair(BODY, BODY) == pair(BODY, msgspec.structs.replace(BODY))
 
 
-def test_depth_needs_no_recursion() -> None:
+@pytest.mark.parametrize("kind", ["subgraph", "branch"])
+def test_depth_needs_no_recursion(kind: NodeKind) -> None:
     fragment = BODY
     for _ in range(5_000):
-        outer = PlanNode(position=0, name="sub", kind="subgraph", body=fragment)
+        arms = (Arm(name="then", body=fragment), Arm(name="otherwise", body=BODY))
+        outer = PlanNode(
+            position=0,
+            name="sub",
+            kind=kind,
+            body=fragment if kind == "subgraph" else None,
+            arms=arms if kind == "branch" else (),
+        )
         fragment = Fragment(name="g", nodes=(outer,))
     assert len(fingerprint(fragment, (TASK,))) == 64
     plan = Plan("deep", fragment, (TASK,), "x")

@@ -90,20 +90,26 @@ def _plan_text(console: Console, plan: Plan) -> list[str]:
 
 
 def _node_rows(plan: Plan, fragment: Fragment, indent: str) -> Iterator[tuple[str, str, str, str]]:
+    from onready.engine.plan.shape import arm_title, title
+
     for node in fragment.nodes:
         task = plan.tasks[node.task] if node.task is not None else None
-        many = "[*]" if node.kind == "map" else ""
         needs = ", ".join(fragment.nodes[position].name for position in node.waits)
         backend = task.backend if task is not None else ""
-        yield f"{indent}{node.name}{many}", backend, cut(needs, 40) or "-", _options(node, task)
+        yield f"{indent}{title(node)}", backend, cut(needs, 40) or "-", _options(node, task)
         if node.body is not None:
             yield from _node_rows(plan, node.body, f"{indent}  ")
+        for arm in node.arms:
+            yield f"{indent}  {arm_title(node, arm)}", "", "", ""
+            yield from _node_rows(plan, arm.body, f"{indent}    ")
 
 
 def _options(node: PlanNode, task: TaskSpec | None) -> str:
-    parts: list[str] = []
-    if node.kind == "subgraph":
-        parts.append("sub-graph")
+    from onready.engine.plan.shape import marks
+
+    kind = "sub-graph" if node.kind == "subgraph" else node.kind
+    parts: list[str] = [kind] if node.bodies and kind not in {node.name, "map"} else []
+    parts += marks(node)
     if node.limit:
         parts.append(f"limit {node.limit}")
     if task is not None:

@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Story:
-    """All that the events of one run say: rows, values, sizes of maps."""
+    """All that the events of one run say: rows, values, sizes of maps, chosen arms."""
 
     run: str
     board: Board
     plan: Plan | None
     values: dict[NodeKey, Stored] = field(default_factory=dict)
     counts: dict[NodeKey, int] = field(default_factory=dict)
+    arms: dict[NodeKey, str] = field(default_factory=dict)
     inputs: dict[str, Stored] = field(default_factory=dict)
     result: Stored = None
 
@@ -45,8 +46,11 @@ class Story:
         self.board.apply(event)
         if isinstance(event, NodeSucceeded | NodeCached):
             self.values[event.node] = event.value
-        elif isinstance(event, ScopeOpened) and event.count is not None:
-            self.counts[event.node] = event.count
+        elif isinstance(event, ScopeOpened):
+            if event.count is not None:
+                self.counts[event.node] = event.count
+            if event.arm is not None:
+                self.arms[event.node] = event.arm
         elif isinstance(event, RunStarted):
             self.inputs = event.inputs
         elif isinstance(event, RunSucceeded):
@@ -56,7 +60,7 @@ class Story:
         """What the node at `key` was given, and which arguments are its map item's own."""
         if self.plan is None:
             return {}, frozenset()
-        return Arguments(self.plan, self.inputs, self.values, self.counts).of(key)
+        return Arguments(self.plan, self.inputs, self.values, self.counts, self.arms).of(key)
 
 
 async def read_story(engine: Engine, run: str, plan: Plan | None = None) -> Story:
