@@ -39,6 +39,7 @@ from onready.engine.scheduler.commands import (
     Close,
     Command,
     Decide,
+    Decided,
     Drop,
     End,
     Fact,
@@ -181,10 +182,15 @@ class Replay:
         if self._owed.pop(event.node, None) is not None:
             return
         row = self._scheduler.find(event.node)
-        if row is not None and row.body is not None and event.status != "succeeded":
+        if row is None or row.body is None:
+            return
+        if self._decides.pop(id(row), None) is not None:
+            # Nothing followed its last iteration, so that was the decision.
+            self._feed((row, Decided()))
+        elif event.status != "succeeded":
             self._scheduler.sweep_now(row.body)
             self._feed()
-            self._owed.pop(event.node, None)
+        self._owed.pop(event.node, None)
 
     def _feed(self, *facts: Fact) -> None:
         self._perform(self._scheduler.handle(facts))

@@ -24,6 +24,7 @@ from onready.engine.values.stored import Stored
 from onready.engine.worker.ending import Terminated, TimeUp
 
 _CONTEXT: Final = "NodeContext"
+_FAILURE: Final = "Failure"
 
 
 def run_function(function: Callable[..., object], arguments: Mapping[str, object]) -> object:
@@ -93,6 +94,8 @@ def _context_parameters(function: Callable[..., object]) -> tuple[str, ...]:
         if type(default).__name__ != "ProvidedObject":
             continue
         provided: object = getattr(default, "name", "")
+        if provided == _FAILURE:
+            continue  # among the inputs, since it is a value
         if provided != _CONTEXT:
             message = (
                 f"parameter {name!r} wants the live object {provided!r}, "
