@@ -253,6 +253,10 @@ class Checker:
             self._say("terminal", record.name, f"a second end, it has {record.end}")
             return
         if record.open and not record.again:
+            alone = type(event) is NodeFailed and not event.attempt and not record.stuck
+            if alone and self._scopes.judge_limit(record):
+                record.stuck = True
+                return
             self._say("scope", record.name, "a node's end, though it was opened and not closed")
         self._judge_end(record, event)
         record.attempt = max(record.attempt, event.attempt)
@@ -308,6 +312,8 @@ class Checker:
         self._judge_inside(record.inside.values())
         if event.status == "succeeded":
             self._scopes.judge_success(record)
+        if record.stuck and event.status != "failed":
+            self._say("verdict", record.name, f"{event.status}, though it had failed")
         record.end = event.status
         record.opened = True
         record.open = record.again = False

@@ -6,9 +6,13 @@ Rule of this room: look-ups only; it knows no events.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from onready.engine.names import NodeKey
 from onready.engine.plan.model import Fragment, Plan, PlanNode
+
+COUNTED: Final = frozenset({"map", "repeat"})
+"""Kinds whose scope holds items, or iterations, by number."""
 
 
 def bare(key: NodeKey) -> NodeKey:
@@ -50,15 +54,15 @@ class Places:
         if node.arms:
             bodies = [arm.body for arm in node.arms if arm.name == scope.arm]
             return bodies[0] if bodies else None
-        counted = node.kind in {"map", "repeat"}
-        return node.body if counted is (scope.index is not None) and scope.arm is None else None
+        placed = (node.kind in COUNTED) is (scope.index is not None) and scope.arm is None
+        return node.body if placed else None
 
     def node(self, key: NodeKey) -> PlanNode | None:
         """The node that events with this key are about; None where the plan has none."""
         if key.arm is not None:
             return None
         node = self._named(key)
-        if key.index is not None and (node is None or node.kind != "map"):
+        if key.index is not None and (node is None or node.kind not in COUNTED):
             return None
         return node
 
@@ -83,15 +87,10 @@ class Places:
         node = self.node(key)
         if node is None:
             return
-        if node.kind == "map" and key.index is None:
+        if node.kind in COUNTED and key.index is None:
             yield from (key.item(index) for index in range(count or 0))
-            return
-        if node.kind == "repeat":
-            scopes = [key.item(index) for index in range(count or 0)]
         else:
-            scopes = [key.choose(arm)] if arm is not None else [key]
-        for scope in scopes:
-            yield from self.inside(scope)
+            yield from self.inside(key.choose(arm) if arm is not None else key)
 
     def inside(self, scope: NodeKey | None) -> Iterator[NodeKey]:
         """The keys of all nodes whose parent is `scope`."""

@@ -19,10 +19,11 @@ class Record:
     """One node, item or composite, as the events so far tell it.
 
     `attempt` is the newest one's number; it is `live` from its plan or start to its end. `end` is
-    what the node came to, "" while that is open. A composite is `open` between its events;
-    `again` says that a retry opened what is in it without an event. `adoptable`: a driver took
-    the run over since the attempt was last heard of, so it may be heard of from the beginning,
-    or be followed by another. `segment` is the last one in which anything happened to it.
+    what the node came to, "" while that is open. A composite is `open` between its events; `again`
+    says that a retry opened what is in it without an event, `stuck` that a repeat cannot go on.
+    `adoptable`: a driver took the run over since the attempt was last heard of, so it may be heard
+    of from the beginning, or be followed by another. `segment` is the last one in which anything
+    happened to it.
     """
 
     key: NodeKey | None
@@ -35,6 +36,7 @@ class Record:
     opened: bool = False
     open: bool = False
     again: bool = False
+    stuck: bool = False
     arms: list[str] = field(default_factory=list)
     count: int | None = None
     segment: int = 0
@@ -47,10 +49,6 @@ class Record:
         """The printed key, "" for the run itself."""
         return str(self.key) if self.key is not None else ""
 
-    def key_of(self, index: int) -> NodeKey | None:
-        """The key of item or iteration `index` of this composite."""
-        return self.key.item(index) if self.key is not None else None
-
     def begin(self, attempt: int, segment: int) -> None:
         """Attempt `attempt` is planned, or has started."""
         self.attempt = max(self.attempt, attempt)
@@ -61,6 +59,6 @@ class Record:
     def reset(self) -> None:
         """A retry runs it again."""
         self.end = ""
-        self.live = False
+        self.live = self.stuck = False
         if self.opened:
             self.open = self.again = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from onready.engine.events import ScopeOpened
-from onready.engine.history.places import Places, bare
+from onready.engine.history.places import COUNTED, Places, bare
 from onready.engine.history.record import FAILED, GOOD, Record
 from onready.engine.names import NodeKey
 from onready.engine.plan.model import PlanNode
@@ -35,16 +35,7 @@ class Scopes:
             return self._root
         if parent.arm is not None:
             return self._records.get(bare(parent))
-        found = self._records.get(parent)
-        if found is None and parent.index is not None and not self._is_map(bare(parent)):
-            # An iteration of a repeat: no event of its own opens it.
-            found = self._records.get(bare(parent))
-        return found
-
-    def _is_map(self, key: NodeKey) -> bool:
-        """Whether the plan says so; without it, nobody can."""
-        node = self.places.node(key) if self.places is not None else None
-        return node is not None and node.kind == "map"
+        return self._records.get(parent)
 
     # --- places -------------------------------------------------------------------------------
 
@@ -60,14 +51,12 @@ class Scopes:
         if not owner.open:
             self._say("scope", str(key), "its scope is closed")
         parent = key.parent
-        index = key.index
-        if index is None and parent is not None:
-            if parent.arm is not None and parent.arm not in owner.arms and not skipped:
-                self._say("arm", str(key), f"it is in no arm that was chosen ({owner.arms})")
-            # Of an iteration, which has no record of its own: its number.
-            index = parent.index if owner.key != parent else None
-        if index is not None and (owner.count is None or index >= owner.count):
-            self._say("order", str(key), f"beyond the count of its scope ({owner.count})")
+        arm = parent.arm if parent is not None else None
+        if key.index is not None:
+            if owner.count is None or key.index >= owner.count:
+                self._say("order", str(key), f"beyond the count of its scope ({owner.count})")
+        elif arm is not None and arm not in owner.arms and not skipped:
+            self._say("arm", str(key), f"it is in no arm that was chosen ({owner.arms})")
 
     def judge_waits(self, key: NodeKey) -> None:
         """`key` begins: what it waits for has ended as it must."""
@@ -95,8 +84,7 @@ class Scopes:
             return
         kind = "subgraph" if event.node.index is not None else node.kind
         arms = [arm.name for arm in node.arms]
-        counted = kind in {"map", "repeat"}
-        if kind == "task" or counted is not (event.count is not None):
+        if kind == "task" or (kind in COUNTED) is not (event.count is not None):
             self._say("scope", record.name, f"a {kind} opens with the count {event.count}")
         elif kind == "repeat" and first and event.count != 1:
             self._say("order", record.name, f"its first iteration is number {event.count}")
@@ -129,12 +117,18 @@ class Scopes:
             self._say("order", record.name, f"iteration {count} follows {record.count}")
         if node is not None and count > node.most:
             self._say("order", record.name, f"iteration {count} of at most {node.most}")
-        for one in record.inside.values():
-            before = one.key is not None and one.key.parent == record.key_of(count - 2)
-            if before and one.end not in GOOD:
-                self._say(
-                    "order", one.name, f"iteration {count} begins, and this has not succeeded"
-                )
+        last = record.key.item(count - 2) if record.key is not None else None
+        one = record.inside.get(last) if last is not None else None
+        if one is None or one.end not in GOOD:
+            self._say(
+                "order", record.name, f"iteration {count} begins, and the last has not succeeded"
+            )
+
+    def judge_limit(self, record: Record) -> bool:
+        """Whether an open composite may fail by itself: a repeat between two iterations."""
+        node = self.places.node(record.key) if self.places is not None and record.key else None
+        may = record.count is not None if node is None else node.kind == "repeat"
+        return may and all(one.end for one in record.inside.values())
 
     # --- verdicts -----------------------------------------------------------------------------
 

@@ -58,6 +58,11 @@ def ran(*keys: str, attempt: int = 1) -> str:
     return "; ".join(RAN.format(key, attempt) for key in keys)
 
 
+def iteration(at: int) -> str:
+    inside = ran(f"poll[{at}]/next", f"poll[{at}]/enough")
+    return f"open poll[{at}]; {inside}; close poll[{at}] succeeded"
+
+
 GOOD: dict[str, tuple[str, list[str]]] = {
     "a cached node": ("chain", ["start", "cached a", ran("b", "c", "x"), "end succeeded"]),
     "news come late": (
@@ -111,12 +116,21 @@ GOOD: dict[str, tuple[str, list[str]]] = {
             "start",
             ran("a"),
             "open poll 1",
-            ran("poll[0]/next", "poll[0]/enough"),
+            iteration(0),
             "open poll 2",
-            ran("poll[1]/next", "poll[1]/enough"),
+            iteration(1),
             "close poll succeeded",
             ran("after"),
             "end succeeded",
+        ],
+    ),
+    "a repeat that reached its limit": (
+        "repeat",
+        [
+            "start",
+            ran("a"),
+            *(f"open poll {at + 1}; {iteration(at)}" for at in range(3)),
+            "failed poll 0; close poll failed; skipped after; end failed poll",
         ],
     ),
     "a clean-up node after a failure": (
@@ -263,14 +277,18 @@ GOOD: dict[str, tuple[str, list[str]]] = {
             "start",
             ran("a"),
             "open poll 1",
-            ran("poll[0]/next", "poll[0]/enough"),
+            iteration(0),
             "open poll 2",
-            ran("poll[1]/next", "poll[1]/enough"),
+            iteration(1),
             "close poll succeeded",
             ran("after"),
             "end succeeded",
             "retry 2 redo=poll[0]/enough",
             ran("poll[0]/enough", attempt=2),
+            "close poll[0] succeeded",
+            "open poll[1]",
+            ran("poll[1]/next", "poll[1]/enough", attempt=2),
+            "close poll[1] succeeded",
             "close poll succeeded",
             ran("after", attempt=2),
             "end succeeded",
@@ -391,28 +409,45 @@ BROKEN: dict[str, tuple[str, str, list[str]]] = {
         "rescue",
         ["start", "open guard body", ran("guard?handler/work")],
     ),
+    "a limit in the middle of an iteration": (
+        "scope",
+        "repeat",
+        ["start", ran("a"), "open poll 1; open poll[0]; begin poll[0]/next 1; failed poll 0"],
+    ),
+    "a limit twice": (
+        "scope",
+        "repeat",
+        ["start", ran("a"), "open poll 1", iteration(0), "failed poll 0; failed poll 0"],
+    ),
+    "a limit and a success": (
+        "verdict",
+        "repeat",
+        ["start", ran("a"), "open poll 1", iteration(0), "failed poll 0; close poll succeeded"],
+    ),
+    "a branch that fails by itself": (
+        "scope",
+        "branch",
+        ["start", ran("a"), "open gate then", ran("gate?then/work"), "failed gate 0"],
+    ),
     "an iteration too many": (
         "order",
         "repeat",
         [
             "start",
             ran("a"),
-            *(
-                f"open poll {at + 1}; {ran(f'poll[{at}]/next', f'poll[{at}]/enough')}"
-                for at in range(4)
-            ),
+            *(f"open poll {at + 1}; {iteration(at)}" for at in range(4)),
         ],
     ),
     "an iteration left out": (
         "order",
         "repeat",
-        ["start", ran("a"), "open poll 1", ran("poll[0]/next", "poll[0]/enough"), "open poll 3"],
+        ["start", ran("a"), "open poll 1", iteration(0), "open poll 3"],
     ),
     "the first iteration is the second": ("order", "repeat", ["start", ran("a"), "open poll 2"]),
     "an iteration before it opened": (
         "order",
         "repeat",
-        ["start", ran("a"), "open poll 1", ran("poll[1]/next")],
+        ["start", ran("a"), "open poll 1", "open poll[1]"],
     ),
     "an iteration before the last one's end": (
         "order",
@@ -428,7 +463,7 @@ BROKEN: dict[str, tuple[str, str, list[str]]] = {
     "the test before the state": (
         "dependency",
         "repeat",
-        ["start", ran("a"), "open poll 1", ran("poll[0]/enough")],
+        ["start", ran("a"), "open poll 1", "open poll[0]", ran("poll[0]/enough")],
     ),
     "a clean-up node begins too early": (
         "dependency",
