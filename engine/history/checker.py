@@ -142,8 +142,6 @@ class Checker:
             text = "retried though it has not ended" if event.retry else "resumed after its end"
             self._say("run", "", text)
         self._use_plan(event.fingerprint)
-        for record in self._records.values():
-            record.adoptable = record.live
         if event.retry:
             self._segment += 1
             self._retry(event.redo)
@@ -198,9 +196,8 @@ class Checker:
 
     def _on_started(self, event: NodeStarted) -> None:
         record = self._touch(event.node)
-        same = record.live and record.attempt == event.attempt and record.planned
-        if same and (not record.started or record.adoptable):
-            record.adoptable = False
+        same = record.live and record.attempt == event.attempt
+        if same and record.planned and not record.started:
             self._scopes.judge_place(event.node)
         else:
             self._begin(record, event.attempt)
@@ -214,7 +211,7 @@ class Checker:
             self._say("scope", record.name, "a composite has an attempt")
         if record.end:
             self._judge_again(record)
-        elif record.live and not record.adoptable:
+        elif record.live:
             self._say(
                 "attempts", record.name, f"attempt {attempt} begins beside attempt {record.attempt}"
             )

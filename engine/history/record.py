@@ -21,9 +21,7 @@ class Record:
     `attempt` is the newest one's number; it is `live` from its plan or start to its end. `end` is
     what the node came to, "" while that is open. A composite is `open` between its events; `again`
     says that a retry opened what is in it without an event, `stuck` that a repeat cannot go on.
-    `adoptable`: a driver took the run over since the attempt was last heard of, so it may be heard
-    of from the beginning, or be followed by another. `segment` is the last one in which anything
-    happened to it.
+    `segment` is the last one in which anything happened to it.
     """
 
     key: NodeKey | None
@@ -31,7 +29,6 @@ class Record:
     live: bool = False
     planned: bool = False
     started: bool = False
-    adoptable: bool = False
     end: str = ""
     opened: bool = False
     open: bool = False
@@ -53,7 +50,7 @@ class Record:
         """Attempt `attempt` is planned, or has started."""
         self.attempt = max(self.attempt, attempt)
         self.live = True
-        self.planned = self.started = self.adoptable = False
+        self.planned = self.started = False
         self.tries = segment
 
     def reset(self) -> None:

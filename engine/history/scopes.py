@@ -138,16 +138,26 @@ class Scopes:
         if self.places is not None and record.key is not None and record.key.index is None:
             node = self.places.node(record.key)
         tolerated = node is not None and node.tolerant
-        for one in record.inside.values():
-            chosen = not record.arms or _arm(one) == record.arms[-1]
-            # What has not ended is told elsewhere. Whether a map tolerates, the plan knows alone.
-            known = one.end and (
-                self.places is not None or one.key is None or one.key.index is None
+        # A rescue's value is its body's or its handler's; of other composites one arm was chosen.
+        wrong = [self._not_good(record, arm) for arm in record.arms or [None]]
+        if not tolerated and all(wrong):
+            one = wrong[-1][0]
+            self._say(
+                "verdict", record.name or one.name, f"succeeded, and {one.name} has {one.end}"
             )
-            if chosen and not tolerated and known and one.end not in GOOD:
-                text = f"succeeded, and {one.name} has {one.end}"
-                self._say("verdict", record.name or one.name, text)
         self._judge_complete(record)
+
+    def _not_good(self, record: Record, arm: str | None) -> list[Record]:
+        """What is in that arm and has ended badly; what has not ended is told elsewhere."""
+        return [
+            one
+            for one in record.inside.values()
+            if _arm(one) == arm
+            and one.end
+            and one.end not in GOOD
+            # Whether a map tolerates that, the plan knows alone.
+            and (self.places is not None or one.key is None or one.key.index is None)
+        ]
 
     def _judge_complete(self, record: Record) -> None:
         places = self.places
@@ -164,5 +174,7 @@ class Scopes:
 
 
 def _arm(record: Record) -> str | None:
-    parent = record.key.parent if record.key is not None else None
+    """The arm of its composite that a node is in; None for items, and where there are no arms."""
+    key = record.key
+    parent = key.parent if key is not None and key.index is None else None
     return parent.arm if parent is not None else None

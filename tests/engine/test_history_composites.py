@@ -47,6 +47,9 @@ PLANS: dict[str, Plan] = {
     "always": plan(task("a"), task("b"), cleaning("clean", 0, 1, needs=(1,)), task("c", 0)),
     "tolerant": plan(tolerant(tasks_map("m")), task("after", 0)),
     "map": plan(tasks_map("m"), task("after", 0)),
+    "map in an arm": plan(
+        msgspec.structs.replace(branch("gate"), arms=arms("then", body=fragment(tasks_map("m"))))
+    ),
     "folds": plan(task("a"), graphs_map("fold", fragment(task("fit"), task("score", 0)), 0)),
     "inner": plan(subgraph("sub", fragment(task("a"), task("b", 0))), task("after", 0)),
 }
@@ -163,7 +166,7 @@ GOOD: dict[str, tuple[str, list[str]]] = {
             ran("a"),
             "begin b 1",
             "plan x 1",
-            "resume 2",
+            "resume 2; again b 1",
             "begin b 2; begin x 1; ok x 1; ok b 2",
             ran("c"),
             "end succeeded",
@@ -176,7 +179,7 @@ GOOD: dict[str, tuple[str, list[str]]] = {
             ran("a"),
             "plan b 1; begin b 1",
             "resume 2",
-            "begin b 1; ok b 1",
+            "ok b 1",
             ran("c", "x"),
             "end succeeded",
         ],
@@ -485,6 +488,15 @@ BROKEN: dict[str, tuple[str, str, list[str]]] = {
         "map",
         ["start", "open m 1; begin m[0] 1; failed m[0] 1; close m succeeded"],
     ),
+    "an item that failed, in an arm": (
+        "verdict",
+        "map in an arm",
+        [
+            "start",
+            "open gate then; open gate?then/m 1",
+            "begin gate?then/m[0] 1; failed gate?then/m[0] 1; close gate?then/m succeeded",
+        ],
+    ),
     "an item that the count has not": ("order", "map", ["start", "open m 1", ran("m[1]")]),
     "an item without its map": ("scope", "map", ["start", ran("m[0]")]),
     "an item of a map over a graph without its scope": (
@@ -556,6 +568,16 @@ BROKEN: dict[str, tuple[str, str, list[str]]] = {
         "attempts",
         "chain",
         ["start", "begin a 1; resume 2; begin a 1"],
+    ),
+    "an attempt is adopted and begins again": (
+        "attempts",
+        "chain",
+        ["start", "plan a 1; begin a 1; resume 2; begin a 1"],
+    ),
+    "an attempt that nobody ended is followed by another": (
+        "attempts",
+        "chain",
+        ["start", "begin a 1; resume 2; begin a 2"],
     ),
     "an attempt beside another": ("attempts", "chain", ["start", "begin a 1; begin a 2"]),
     "skipped while it runs": ("attempts", "chain", ["start", "begin a 1; skipped a"]),
