@@ -139,7 +139,8 @@ class Scopes:
             node = self.places.node(record.key)
         tolerated = node is not None and node.tolerant
         # A rescue's value is its body's or its handler's; of other composites one arm was chosen.
-        wrong = [self._not_good(record, arm) for arm in record.arms or [None]]
+        arms: list[str | None] = [*record.arms] or [None]
+        wrong = [self._not_good(record, arm) for arm in arms]
         if not tolerated and all(wrong):
             one = wrong[-1][0]
             self._say(

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import anyio
 
-from onready import Engine, File, GraphBuilder, NodeContext, Provided, task
-from onready.engine import engine as product
+from onready import Engine, File, GraphBuilder, NodeContext, Provided, Retry, task
 from onready.engine.graph import Bound
+from onready.engine.spi import Lease
 
-LEASE = 0.3
-"""Seconds: short, so that it is renewed while the graph runs, and has run out when it resumes."""
+RUN = "crashed"
+"""The run's id."""
 
 LARGE = 40_000
 """Characters of a text that is too large for an event: it goes to the catalog."""
@@ -51,14 +51,14 @@ def in_thread(ledger: str, text: str, context: NodeContext = Provided(NodeContex
     return File(path)
 
 
-@task(backend="subprocess")
+@task(backend="subprocess", retry=Retry(2, backoff=0.01))
 def in_subprocess(ledger: str, kept: File) -> str:
     """In a process of its own; takes a file, gives a large text."""
     leave(ledger, "in_subprocess")
     return kept.path.read_text() + "y"
 
 
-@task(backend="process")
+@task(backend="process", retry=Retry(2, backoff=0.01))
 def in_process(ledger: str, text: str) -> str:
     """In a warm worker; takes and gives a large text."""
     leave(ledger, "in_process")
@@ -91,11 +91,12 @@ def build(folder: Path, *, away: bool = True) -> Bound[object]:
 
 
 async def main(how: str, folder: Path) -> None:
-    """Run the graph on the stores in `folder`, or resume it; print its value."""
-    product.LEASE = LEASE  # type: ignore[misc] # a constant for everybody else
+    """Run the graph on the stores in `folder`; print its value."""
     async with Engine(folder=folder / "state", grace=0.5) as engine:
-        bound = build(folder, away=how == "away")
-        print(json.dumps(await engine.run(bound, id="crashed")))
+        run = await engine.start(build(folder, away=how == "away"), id=RUN)
+        # So that it is renewed while the graph runs: a lease lasts half a minute.
+        await engine.run_log.renew(Lease(RUN, 1, 30.0, engine._owner))
+        print(json.dumps(await run.result()))
 
 
 if __name__ == "__main__":
