@@ -87,3 +87,15 @@ def _run_event(seq: int, verb: str, rest: Sequence[str], fingerprint: str) -> An
         "cancelled": RunCancelled(seq, 0.0),
     }
     return ends[rest[0]]
+
+
+RAN = "begin {0} {1}; ok {0} {1}"
+
+
+def ran(*keys: str, attempt: int = 1) -> str:
+    return "; ".join(RAN.format(key, attempt) for key in keys)
+
+
+def iteration(at: int) -> str:
+    inside = ran(f"poll[{at}]/next", f"poll[{at}]/enough")
+    return f"open poll[{at}]; {inside}; close poll[{at}] succeeded"
