@@ -422,7 +422,7 @@ class Engine:
         await self._store_plan(plan)
         name = options.name or await friendly_name()
         # Last of all that may fail or wait: a lease that nobody drives keeps others out.
-        lease = await self.run_log.lease(run_id, self._owner, LEASE)
+        lease = await take_over(self.run_log, run_id, self._owner, LEASE)
         started = RunStarted(
             seq=0,
             at=time.time(),

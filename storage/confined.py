@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import StoreError
 from onready.storage.private import FOLDER_MODE, create_file
 
@@ -130,7 +131,9 @@ class Folder:
 
     def sync(self) -> None:
         """Make the names in this folder durable."""
+        crash_point("folder.sync.before")
         os.fsync(self._fd)
+        crash_point("folder.sync.after")
 
     @property
     def descriptor(self) -> int:
@@ -153,13 +156,16 @@ class Draft:
 
     def flush(self, file: BinaryIO) -> None:
         """Make what was written durable."""
+        crash_point("file.sync.before")
         file.flush()
         os.fsync(file.fileno())
+        crash_point("file.sync.after")
 
     def create(self, name: str) -> bool:
         """Give it `name`, durably; False, and nothing changed, where that name is taken."""
         _one(name)
         folder = self.folder
+        crash_point("record.link.before")
         try:
             os.link(
                 self.name,
@@ -172,6 +178,7 @@ class Draft:
             created = False
         else:
             created = True
+        crash_point("record.link.after")
         folder.sync()
         return created
 
@@ -179,7 +186,9 @@ class Draft:
         """Give it `name` in `folder`, durably, in place of what had that name."""
         _one(name)
         target = folder or self.folder
+        crash_point("blob.rename.before")
         os.rename(self.name, name, src_dir_fd=self.folder.descriptor, dst_dir_fd=target.descriptor)
+        crash_point("blob.rename.after")
         target.sync()
 
 

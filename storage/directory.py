@@ -23,6 +23,7 @@ import anyio.from_thread
 import anyio.to_thread
 from blake3 import blake3
 
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import StoreError
 from onready.engine.spi import Access, Mount
 from onready.storage.confined import Folder, open_root
@@ -174,7 +175,9 @@ class DirectoryCatalog:
                 if _copy(file, copy) != digest:
                     raise self._damaged(digest)
                 copy.flush()
+                crash_point("fetch.link.before")
                 os.link(draft, target, follow_symlinks=False)  # unlike a rename, replaces nothing
+                crash_point("fetch.link.after")
             finally:
                 draft.unlink()
 

@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import StoreError
 
 FOLDER_MODE: Final = 0o700
@@ -61,8 +62,10 @@ def make_folder(folder: Path) -> None:
 def create_file(path: Path | str, *, dir_fd: int | None = None) -> int:
     """Create a new file, 0600, and give its descriptor for writing; FileExistsError else."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    crash_point("file.create.before")
     descriptor = os.open(path, flags, FILE_MODE, dir_fd=dir_fd)
     os.fchmod(descriptor, FILE_MODE)
+    crash_point("file.create.after")
     return descriptor
 
 

@@ -29,6 +29,7 @@ from onready.backends.local.running import (
     config_failure,
     run_child,
 )
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import BackendError
 from onready.engine.spi import (
     Attempt,
@@ -147,9 +148,11 @@ def _without_record(attempt: Attempt, ending: Ending, report: Reporter) -> Outco
 
 
 def _write(path: Path, content: bytes) -> None:
+    crash_point("envelope.before")
     make_private(path.parent)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         write_all(descriptor, content)
     finally:
         os.close(descriptor)
+    crash_point("envelope.after")

@@ -28,6 +28,7 @@ from onready.backends.local.machine import cpu_count
 from onready.backends.local.relay import durable
 from onready.backends.local.running import TAIL, Ending, bad_end, warn_unkillable
 from onready.backends.local.worker import Died, Worker
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import BackendError, StoreError
 from onready.engine.plugin import PluginConfig
 from onready.engine.spi import (
@@ -106,7 +107,9 @@ class ProcessBackend:
 
     async def _do(self, job: bytearray, attempt: Attempt, report: Reporter) -> Done | Failed | Lost:
         worker = await self._take()
+        crash_point("handle.before")
         report.started(f"pid {worker.child.pid}")
+        crash_point("handle.after")
         try:
             done = await worker.do(job, report)
         except Died:

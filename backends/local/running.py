@@ -14,6 +14,7 @@ import anyio
 
 from onready.backends.local.child import KILL_PATIENCE, Child, Launch
 from onready.backends.local.host import CannotStart, Host
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import BackendError, Failure, FailureKind
 from onready.engine.spi import Attempt, Failed, Lost, Reporter
 
@@ -44,7 +45,9 @@ def begin(launch: Launch, host: Host, report: Reporter) -> Child:
         raise start_error(launch, error) from error
     finally:
         host.started()
+    crash_point("handle.before")
     report.started(f"pid {child.pid}")
+    crash_point("handle.after")
     return child
 
 

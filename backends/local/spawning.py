@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
+from onready.engine.crashpoints import crash_point
+
 _SETSIGDEF: Final = 0x04
 _SETSIGMASK: Final = 0x08
 _SETSID: Final = 0x80
@@ -88,6 +90,7 @@ def spawn(
         message = "embedded null byte"
         raise ValueError(message)
     actions = ctypes.create_string_buffer(_ROOM)
+    crash_point("spawn.before")
     library.actions_init(actions)
     try:
         library.add_open(actions, 0, _NULL, os.O_RDONLY, 0)
@@ -108,4 +111,5 @@ def spawn(
         library.actions_destroy(actions)
     if error:
         raise OSError(error, os.strerror(error), program)
+    crash_point("spawn.after")
     return pid.value

@@ -17,6 +17,7 @@ import anyio
 from onready.backends.local.channel import Channel
 from onready.backends.local.child import Child, Launch
 from onready.backends.local.host import Host
+from onready.engine.crashpoints import crash_point
 from onready.engine.spi import Reporter
 from onready.engine.worker.frames import (
     Done,
@@ -75,7 +76,9 @@ class Worker:
             job = self._greeting + job
             self._greeting.clear()
         try:
+            crash_point("job.before")
             await self._channel.send(job)
+            crash_point("job.after")
             done = await self._answer(report)
         except OSError as error:  # the other end is closed
             raise Died from error

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
+from onready.engine.crashpoints import crash_point
 from onready.engine.spi import Catalog
 from onready.engine.values import bring, needs_bringing, settle
 from onready.engine.values.stored import Durable, Stored
@@ -56,7 +57,10 @@ class WorkerCatalog:
 
     def settle(self, value: Stored) -> Durable:
         """The value with its blobs and files in the catalog."""
-        return self.ask(settle, value, self.catalog)
+        crash_point("stage.before")
+        settled = self.ask(settle, value, self.catalog)
+        crash_point("stage.after")
+        return settled
 
 
 def any_needs_bringing(inputs: Mapping[str, Stored]) -> bool:

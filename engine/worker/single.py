@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import ConfigError, EnvironmentFault, FailureKind, PluginError
 from onready.engine.failure import failure_from
 from onready.engine.names import NodeKey, is_run_id
@@ -117,7 +118,10 @@ def _attempt(envelope: Envelope, catalog: WorkerCatalog) -> int:
         time.time(),
     )
     # Whoever was first has committed; this attempt's own outcome is of no interest then.
-    if not catalog.ask(catalog.catalog.put_if_absent, name, encode_record(record)):
+    crash_point("result.before")
+    created = catalog.ask(catalog.catalog.put_if_absent, name, encode_record(record))
+    crash_point("result.after")
+    if not created:
         return DONE
     return DONE if isinstance(outcome, Succeeded) else NODE_FAILED
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import StoreError
 from onready.engine.events import AnyEvent
 from onready.engine.spi import Lease, RunFilter, RunRecord
@@ -76,7 +77,9 @@ class SqliteRunLog:
         if events[0].seq == 1:
             check_run(run)
             check_first(run, events[0])
+        crash_point("append.before")
         await self._writing().ask(Append(run, epoch, events))
+        crash_point("append.after")
 
     def read(self, run: str, after: int = 0) -> AsyncIterator[Sequence[AnyEvent]]:
         """See `RunLog`. Damage in the file is a `StoreError` that names the place."""
@@ -96,15 +99,22 @@ class SqliteRunLog:
         """See `RunLog`. Which clocks count is told in `clock.py`."""
         check_run(run)
         request = TakeLease(run, owner, duration, self._clock, dead)
-        return cast("Lease", await self._writing().ask(request))
+        crash_point("lease.take.before")
+        lease = cast("Lease", await self._writing().ask(request))
+        crash_point("lease.take.after")
+        return lease
 
     async def renew(self, lease: Lease) -> None:
         """See `RunLog`."""
+        crash_point("lease.renew.before")
         await self._writing().ask(RenewLease(lease, self._clock))
+        crash_point("lease.renew.after")
 
     async def release(self, lease: Lease) -> None:
         """See `RunLog`."""
+        crash_point("lease.release.before")
         await self._writing().ask(ReleaseLease(lease))
+        crash_point("lease.release.after")
 
     def _writing(self) -> Servant:
         return _opened(self._writer)

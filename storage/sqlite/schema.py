@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import StoreError
 from onready.storage.private import create_file, make_folder, refuse_network
 
@@ -115,7 +116,9 @@ def migrate(
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION}")
         connection.execute(f"PRAGMA user_version = {len(steps)}")
+        crash_point("migrate.before")
         connection.execute("COMMIT")
+        crash_point("migrate.after")
     finally:
         connection.rollback()
 

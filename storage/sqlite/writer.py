@@ -11,6 +11,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import InternalError, OnreadyError, StoreError
 from onready.storage.sqlite import schema
 from onready.storage.sqlite.faults import translate
@@ -84,7 +85,9 @@ class Writer:
                     request.apply(connection)
                 except OnreadyError as error:
                     request.error = error
+            crash_point("commit.before")
             connection.execute("COMMIT")
+            crash_point("commit.after")
         except sqlite3.Error as error:
             return translate(error, self.path)
         except Exception as error:  # noqa: BLE001 - a bug must not take the other runs along
