@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from onready import ConfigError, Engine, RunNotFound, StoreError
+from onready import ConfigError, Engine, Run, RunNotFound, StoreError
 from onready.engine import cancelling
 from onready.engine.cancelling import Listener, new_request
 from onready.engine.events import RunCancelling, RunResumed
@@ -130,16 +130,12 @@ async def test_a_request_is_for_the_newest_driver(tmp_path: Path) -> None:
 
 
 async def interrupt(folder: Path, run: str) -> None:
-    """Have a driver begin or go on with a run, and be gone in the middle of it."""
+    """Have a driver begin a run, and be gone in the middle of it."""
     log = FaultyRunLog()
     async with SqliteRunLog(folder / "runs.db") as inner:
         log.inner, log.durable = inner, True
         async with Engine(run_log=log, folder=folder, grace=0.1) as engine:
-            if (folder / "begun").exists():
-                driven = await engine.resume(run)
-            else:
-                (folder / "begun").touch()
-                driven = await engine.start(work.forever.bind(), id=run)
+            driven = await engine.start(work.forever.bind(), id=run)
             log.good = 0
             await driven.cancel()
             assert (await driven.wait()).status == "interrupted"
@@ -151,11 +147,12 @@ async def test_a_run_that_was_interrupted_is_cancelled_when_it_is_resumed(tmp_pa
         assert await engine.cancel("r", "enough", grace=0.5)
         assert (await engine.find("r")).status == "interrupted"
         work.calls.clear()
-        outcome = await (await engine.resume("r")).wait()
+        resumed: Run[object] = await engine.resume("r")
+        outcome = await resumed.wait()
         assert (outcome.status, outcome.reason) == ("cancelled", "enough")
         assert not await engine.cancel("r")
         # The request was for that run: who tries it again means it.
-        run = await engine.retry("r")
+        run: Run[object] = await engine.retry("r")
         with anyio.move_on_after(2.5):
             await run.wait()
         assert not run.done
@@ -168,7 +165,8 @@ async def test_a_request_outlives_drivers_that_could_not_obey(tmp_path: Path) ->
         assert await engine.cancel("r", "enough")
         history = await read_history(engine.run_log, "r")
         await engine.run_log.append("r", 9, [RunResumed(history.last + 1, 1.0, 9)])
-        outcome = await (await engine.resume("r")).wait()
+        resumed: Run[object] = await engine.resume("r")
+        outcome = await resumed.wait()
         assert (outcome.status, outcome.reason) == ("cancelled", "enough")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from onready import Engine, graph, task
+from onready import Engine, Run, graph, task
 from onready.engine.errors import RunLeaseHeld
 from onready.engine.graph import Bound
 
@@ -151,7 +151,7 @@ async def race(folder: Path) -> None:
         print("ready", flush=True)
         while line := await anyio.to_thread.run_sync(sys.stdin.readline):
             try:
-                run = await engine.resume(line.strip())
+                run: Run[object] = await engine.resume(line.strip())
             except RunLeaseHeld:
                 print("held", flush=True)
             else:
