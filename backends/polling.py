@@ -103,8 +103,9 @@ class PollingBackend(ABC):
             # Shielded: a submission that was cut off half-way could not be stopped afterwards.
             handle = await self._calls.call("submit", partial(self.submit, attempt), shield=True)
         except anyio.get_cancelled_exc_class():
-            with anyio.move_on_after(attempt.grace + _CANCEL_MARGIN, shield=True):
-                await self._stop_by_name(attempt, report)
+            if not attempt.fenced:
+                with anyio.move_on_after(attempt.grace + _CANCEL_MARGIN, shield=True):
+                    await self._stop_by_name(attempt, report)
             raise
         return await self._own(attempt, handle, report)
 
@@ -155,6 +156,8 @@ class PollingBackend(ABC):
                     return found
                 await self._rounds.wait(watch)
         except anyio.get_cancelled_exc_class():
+            if attempt.fenced:
+                raise  # it is another driver's
             with anyio.move_on_after(attempt.grace + _CANCEL_MARGIN, shield=True):
                 await self._stop(attempt, watch, report)
             if not watch.ended and not watch.missed:

@@ -15,11 +15,13 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from onready.engine.cancelling import Listener
 from onready.engine.dispatcher.admission import Limits
 from onready.engine.dispatcher.core import Dispatcher, RunOptions, Services
 from onready.engine.dispatcher.journal import Journal
 from onready.engine.errors import StaleEpoch
 from onready.engine.folders import make_private
+from onready.engine.keeper import Keeper
 from onready.engine.logs import LogStore
 from onready.engine.plan.model import Plan
 from onready.engine.run import Run, RunOutcome
@@ -36,7 +38,6 @@ class Driven:
 
     run: Run[object]
     inputs: Mapping[str, Stored]
-    lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Surroundings:
     logs: LogStore
     folder: Path
     grace: float
+    keeper: Keeper
 
 
 class Driving:
@@ -58,6 +60,7 @@ class Driving:
         self._shared = shared
         self._group = group
         self.live: dict[str, Driven] = {}
+        self.listener = Listener()
 
     async def launch(
         self,
@@ -83,16 +86,31 @@ class Driving:
         )
         name = options.started.name
         run: Run[R] = Run(run_id, name, plan, journal.events, dispatcher, shared.grace)
-        self.live[run_id] = Driven(run, options.inputs, lease)
+        self.live[run_id] = Driven(run, options.inputs)
+        if shared.run_log.durable:
+            self._attend(dispatcher, lease)
         self._group.start_soon(self._drive, run, dispatcher, lease)
         try:
             await journal.recorded(last + 1)
+            if options.history is not None and not (options.resumed and options.resumed.retry):
+                # From here on whoever asks sees that the run has another driver.
+                await self.listener.recall(shared.catalog, run_id, options.history.epochs)
         except anyio.get_cancelled_exc_class():
             # Nobody will ever hold this run.
             with anyio.move_on_after(shared.grace + 7.0, shield=True):
                 await run.cancel("its start was cancelled")
             raise
         return run
+
+    def _attend(self, dispatcher: Dispatcher, lease: Lease) -> None:
+        """From now on the run's lease is renewed, and requests to cancel it are heard."""
+        shared = self._shared
+        dispatcher.lease = shared.keeper.keep(lease, shared.run_log, dispatcher.fence)
+
+        def cancel(reason: str, grace: float | None) -> None:
+            dispatcher.cancel(reason, shared.grace if grace is None else grace)
+
+        self.listener.add(lease.run, lease.epoch, cancel)
 
     async def _drive(self, run: Run[R], dispatcher: Dispatcher, lease: Lease) -> None:
         error: BaseException | None = None
@@ -101,6 +119,8 @@ class Driving:
         except Exception as raised:  # noqa: BLE001 - it is the run's, and its holder's to see
             error = raised
         finally:
+            self._shared.keeper.drop(lease)
+            self.listener.drop(lease.run)
             with anyio.move_on_after(5.0, shield=True):
                 await self._finish(run, dispatcher, error)
                 if not isinstance(error, StaleEpoch):

@@ -8,7 +8,6 @@ What may not live here: readiness, and any backend or store by name but the defa
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import shutil
 import tempfile
@@ -24,6 +23,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from onready.engine.cancelling import ask, new_request
 from onready.engine.dispatcher.core import RunOptions
 from onready.engine.driving import Driving, Surroundings
 from onready.engine.errors import (
@@ -31,11 +31,11 @@ from onready.engine.errors import (
     NoCodec,
     OnreadyError,
     RunLeaseHeld,
-    StaleEpoch,
 )
 from onready.engine.events import AnyEvent, RunResumed, RunStarted
 from onready.engine.graph import Bound
 from onready.engine.host import Given, Host, create_catalog, create_run_log
+from onready.engine.keeper import Keeper, check_lease
 from onready.engine.logs import LogStore
 from onready.engine.lookup import Summary, find_run, summarise_run
 from onready.engine.names import is_run_id
@@ -66,7 +66,7 @@ CLOSING: Final = 30.0
 """Seconds in which backends and stores close; theirs is the duty to do it much faster."""
 
 LEASE: Final = 30.0
-"""Seconds that a driver's lease holds without being renewed; it is renewed three times as often."""
+"""Seconds that a driver's lease holds without being renewed, where `Engine` is not told."""
 
 
 class EngineOptions(TypedDict, total=False):
@@ -81,6 +81,7 @@ class EngineOptions(TypedDict, total=False):
     folder: Path | str
     grace: float
     resources: Mapping[str, float | str] | None
+    lease: float
 
 
 class StartOptions(TypedDict, total=False):
@@ -119,7 +120,8 @@ class Engine:
     runs, `pools` those of tasks with that `pool`. `provided` are live objects for `Provided(name)`.
     `grace` is how many seconds a cancelled attempt has to end well. `resources` is what local
     attempts may ask for together (`cpu`, `memory`, `gpu`; the machine's processors and memory,
-    and no gpu, by default).
+    and no gpu, by default). `lease` is for how many seconds nobody else may drive a run of ours
+    when this process is gone or suspended (0.1 to 3600; it is renewed long before it is over).
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class Engine:
         folder: Path | str = ".onready",
         grace: float = 10.0,
         resources: Mapping[str, float | str] | None = None,
+        lease: float = LEASE,
     ) -> None:
         self._folder = Path(folder).absolute()
         self._run_log_given = run_log if run_log is not None else f"sqlite:{self._folder}/runs.db"
@@ -141,13 +144,15 @@ class Engine:
         self._host = Host(backends or {}, max_parallel, pools or {}, resources or {})
         self._provided = dict(provided or {})
         self._grace = grace
+        self._lease = check_lease(lease)
+        self._keeper = Keeper(None, lease)
         self._temporary = False
         self._drives: Driving | None = None
         self._stored_plans: set[str] = set()
         self._naming = anyio.Lock()
         self._stack: AsyncExitStack | None = None
         self._tasks: TaskGroup | None = None
-        self._owner = new_owner()
+        self._owner = ""
         self._run_log: RunLog | None = None
         self._catalog: Catalog | None = None
         self.logs = LogStore(self._folder / "logs")
@@ -175,6 +180,8 @@ class Engine:
         try:
             if self._temporary:
                 stack.push_async_callback(_remove, self._folder)
+            # In a thread: it reads what the system says of this process.
+            self._owner = await anyio.to_thread.run_sync(new_owner)
             self._run_log = await self._open_run_log(stack)
             self._catalog = await self._open_catalog(stack)
             await stack.enter_async_context(self._host.stack)
@@ -191,11 +198,14 @@ class Engine:
                 self.logs,
                 self._folder,
                 self._grace,
+                self._keeper,
             ),
             tasks,
         )
         if self._run_log.durable:
-            tasks.start_soon(self._renew)
+            tasks.start_soon(self._keeper.watch, self._run_log)
+            if self._catalog.durable:
+                tasks.start_soon(self._drives.listener.listen, self._catalog)
         return self
 
     async def _open_run_log(self, stack: AsyncExitStack) -> RunLog:
@@ -204,7 +214,11 @@ class Engine:
             return given
         # In a thread: looking for plug-ins reads files, and loading one imports its modules.
         config = await anyio.to_thread.run_sync(create_run_log, given)
-        return await stack.enter_async_context(config.open())
+        run_log = await stack.enter_async_context(config.open())
+        if run_log.durable:
+            self._keeper = Keeper(config.open, self._lease)
+            stack.push_async_callback(self._keeper.close)
+        return run_log
 
     async def _open_catalog(self, stack: AsyncExitStack) -> Catalog:
         given = self._catalog_given
@@ -237,15 +251,6 @@ class Engine:
                 with anyio.move_on_after(CLOSING, shield=True):
                     await stack.__aexit__(kind, error, trace)
         return None
-
-    async def _renew(self) -> None:
-        while True:
-            await anyio.sleep(LEASE / 3)
-            for live in tuple(self._driving().live.values()):
-                # Where the lease is another's by now, the next append is refused, and that
-                # refusal stops the run: here there is nothing to do.
-                with contextlib.suppress(StaleEpoch):
-                    await self.run_log.renew(live.lease)
 
     @property
     def run_log(self) -> RunLog:
@@ -329,6 +334,21 @@ class Engine:
                 return await self._continue(id, bound, Continuation(), options)
             return await self._begin(id, plan, inputs, options)
 
+    async def cancel(self, run: str, reason: str = "", grace: float | None = None) -> bool:
+        """Cancel the run with this id, whoever drives it; `grace` as `Run.cancel`.
+
+        A run of this engine has ended when this returns. Another's driver finds the request in
+        the catalog within about a second, and its events tell when it has ended; a run that was
+        interrupted is cancelled as soon as somebody resumes it. False where the run had ended
+        already; RunNotFound where there is none. Asked again with less grace, that counts.
+        """
+        request = new_request(reason, grace, self._owner)
+        live = self._driving().live.get(run)
+        if live is None:
+            return await ask(self.run_log, self.catalog, run, request)
+        await live.run.cancel(reason, grace)
+        return True
+
     async def resume(
         self,
         run: str,
@@ -396,7 +416,7 @@ class Engine:
         plan = await plan_in_force(self._host, self.catalog, run_id, history, bound, how, objects)
         limits = self._host.limits(options.max_parallel)
         await self._store_plan(plan)
-        lease = await take_over(self.run_log, run_id, self._owner, LEASE)
+        lease = await take_over(self.run_log, run_id, self._owner, self._lease)
         try:
             await read_on(self.run_log, run_id, history)
             check_continues(run_id, history, how)
@@ -422,7 +442,7 @@ class Engine:
         await self._store_plan(plan)
         name = options.name or await friendly_name()
         # Last of all that may fail or wait: a lease that nobody drives keeps others out.
-        lease = await take_over(self.run_log, run_id, self._owner, LEASE)
+        lease = await take_over(self.run_log, run_id, self._owner, self._lease)
         started = RunStarted(
             seq=0,
             at=time.time(),

@@ -70,6 +70,8 @@ class History:
     epoch: int = 1
     fingerprint: str = ""
     end: End | None = None
+    epochs: list[int] = field(default_factory=list)
+    """Of the drivers since the run began, or was last continued after an end."""
 
     def add(self, events: Iterable[AnyEvent]) -> None:
         """Take the events that follow, in order."""
@@ -87,6 +89,8 @@ class History:
         self.fingerprint = event.fingerprint or self.fingerprint
         if event.retry:
             self.forget_failures(event.redo)
+            self.epochs.clear()
+        self.epochs.append(event.epoch)
 
     def forget_failures(self, redo: Sequence[NodeKey]) -> None:
         """As a retry does: keep what succeeded, but for `redo`; remember attempts by number."""
@@ -121,6 +125,7 @@ def fold(events: Iterable[AnyEvent]) -> History:
         message = f"a run begins with run.started, not with {type(first).__name__}"
         raise StoreError(message)
     history = History(first, last=first.seq, epoch=first.epoch, fingerprint=first.fingerprint)
+    history.epochs.append(first.epoch)
     history.add(source)
     return history
 

@@ -65,6 +65,8 @@ class Attempt:
     `function` is the live function for in-process and forked use; backends that leave the process
     use `work`. `provided` holds the live objects of in-process backends. `folder` is a private
     scratch folder that exists while the attempt runs, made by whoever needs it (mode 0700).
+    `fenced` is set, before `execute` or `recover` is cancelled, where another driver has taken the
+    run over: see `Backend`.
     """
 
     run: str
@@ -84,6 +86,7 @@ class Attempt:
     fingerprint: str = ""
     function: Callable[..., object] | None = None
     provided: Mapping[str, object] = field(default_factory=dict)
+    fenced: bool = False
 
 
 # --- outcomes ---------------------------------------------------------------------------------
@@ -180,7 +183,9 @@ class Backend(Protocol):
     the user's work is `Failed`, never an exception. An exception means that the backend itself
     could not do its part: `BackendError`, retryable or not. Cancelling `execute` means: stop the
     real thing (TERM, `attempt.grace` seconds, KILL; the whole process group, container or Job),
-    inside a shield with a deadline, then re-raise the cancellation. Submission is idempotent:
+    inside a shield with a deadline, then re-raise the cancellation. One exception: where
+    `attempt.fenced` is set by then, another driver has adopted what a backend with `adopt` runs,
+    so it is left alone; what cannot be adopted is stopped as ever. Submission is idempotent:
     the external name is `attempt.name`; "already exists" means adopt after comparing labels, else
     fail loudly. Streams from outside only wake it up; inspection decides.
     """

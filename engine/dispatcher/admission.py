@@ -212,10 +212,13 @@ class Admission:
             self.stalled.append(lane)
             self._dispatcher.tick_soon()
 
-    async def leave(self) -> None:
-        """The run cannot go on: wait until its attempts elsewhere are stopped."""
+    async def leave(self, *, fenced: bool) -> None:
+        """The run cannot go on: wait until its attempts elsewhere are stopped.
+
+        `fenced`: another driver has the run, and goes on with attempts that outlive theirs.
+        """
         for feed in self.remote.values():
-            feed.stop_all()
+            feed.stop_all(fenced=fenced)
         for feed in self.remote.values():
             await feed.left()
 

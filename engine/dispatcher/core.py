@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
@@ -34,7 +34,7 @@ from onready.engine.dispatcher.outcomes import Outcomes
 from onready.engine.dispatcher.replay import Replay
 from onready.engine.dispatcher.report import Reporters
 from onready.engine.dispatcher.tasks import LiveTask, live_tasks
-from onready.engine.errors import Failure
+from onready.engine.errors import Failure, StaleEpoch
 from onready.engine.events import (
     AnyEvent,
     NodeCancelled,
@@ -111,6 +111,19 @@ class RunOptions:
     history: History | None = None
 
 
+class HeldLease(Protocol):
+    """The lease that a run is driven under."""
+
+    @property
+    def sure(self) -> bool:
+        """Whether nobody else can have the run by now; it costs a look at the clock."""
+        ...
+
+    async def confirm(self) -> bool:
+        """Ask the run log; where it is another's, this driver is fenced by then."""
+        ...
+
+
 class Dispatcher:
     """Performs one run. `drive` once; everything else is called on the loop's thread."""
 
@@ -153,6 +166,7 @@ class Dispatcher:
         self.reporters = Reporters(self, services.logs, services.folder / "work" / run)
         self.composites = Composites(self)
         self.admission = Admission(self, backends, limits, plan)
+        self.lease: HeldLease | None = None
         self.loop: Loop
         self._thread = threading.get_ident()
         self._stop_rows: set[int] = set()
@@ -397,13 +411,16 @@ class Dispatcher:
                 self.closing = True
                 self.outcomes.close()
                 self.reporters.close_all()
+                # Also where that is not known: what is left running is found by who resumes it.
+                fenced = isinstance(self._fault, StaleEpoch) or not self.sure
                 if self._end is None:
                     with anyio.move_on_after(self.grace + GIVE_UP, shield=True):
-                        await self.admission.leave()
+                        await self.admission.leave(fenced=fenced)
                 self.admission.close()
                 forget(self.scheduler.root)
                 with anyio.move_on_after(CLEANING, shield=True):
-                    if self.flow.brought or self.reporters.used:
+                    # The run's work folder is the other driver's by now.
+                    if (self.flow.brought or self.reporters.used) and not fenced:
                         await self.reporters.remove_work()
 
     async def _until_end(self) -> None:
@@ -444,6 +461,31 @@ class Dispatcher:
             self.status = "cancelled"
         self.journal.extend([event])
         await self.journal.flushed()
+
+    def when_sure(self, action: Callable[[], object]) -> None:
+        """Call `action`, which would harm another driver's run, once it is certain that it is ours.
+
+        A driver whose process was stopped for long wakes up with timers that are due: it must not
+        stop what another has adopted meanwhile.
+        """
+        if self.lease is None or self.lease.sure:
+            action()
+        else:
+            self.loop.spawn(partial(self._confirm, self.lease, action))
+
+    @property
+    def sure(self) -> bool:
+        """Whether nobody else can drive this run by now."""
+        return self.lease is None or self.lease.sure
+
+    async def _confirm(self, lease: HeldLease, action: Callable[[], object]) -> None:
+        if await lease.confirm():
+            action()
+
+    def fence(self, error: StaleEpoch) -> None:
+        """Another driver has the run: act no more, and let go of what that one may go on with."""
+        if self._end is None and not self.closing:
+            self.crash(error)
 
     def crash(self, error: BaseException) -> None:
         """A coroutine of ours raised: the run cannot go on, whatever it was."""

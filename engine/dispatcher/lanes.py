@@ -16,6 +16,7 @@ from onready.engine.dispatcher.loop import Handle
 from onready.engine.dispatcher.report import AttemptReporter
 from onready.engine.dispatcher.tasks import LiveTask
 from onready.engine.scheduler.state import Row
+from onready.engine.spi import Attempt
 
 
 class Limit:
@@ -106,10 +107,12 @@ class Ticket:
 
     `holds`: it has its share of the lane's limits. `done`: its outcome is known, what comes later
     is dropped. `stop` stops it while it runs. `cause` says why it was stopped. `name` is its
-    dispatch name, where it has one. `recovers`: it was begun under an earlier driver.
+    dispatch name, where it has one, `attempt` what its backend was given. `recovers`: it was begun
+    under an earlier driver.
     """
 
     __slots__ = (
+        "attempt",
         "cause",
         "done",
         "handle",
@@ -135,6 +138,7 @@ class Ticket:
         self.started = False
         self.recovers = False
         self.cause = ""
+        self.attempt: Attempt | None = None
         self.handle: Handle | None = None
         self.reporter: AttemptReporter | None = None
         self.stop: Callable[[], object] | None = None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from onready.engine.dispatcher.lanes import Lane, Ticket
+from onready.engine.dispatcher.loop import Handle
 from onready.engine.dispatcher.report import AttemptReporter
 from onready.engine.errors import BackendError, Failure, FailureKind, NoCodec, StoreError
 from onready.engine.events import AttemptPlanned, NodeStarted, NodeSucceeded
@@ -50,6 +51,7 @@ class RemoteFeed:
         self._running = 0
         self._left: anyio.Event | None = None
         self.barrier = backend.capabilities.barrier
+        self._adopt = backend.capabilities.adopt
 
     def plan(self, lane: Lane) -> list[Ticket]:
         """Plan rows of the lane ahead: `attempt.planned` for each goes to the inbox."""
@@ -140,13 +142,23 @@ class RemoteFeed:
         limit, reason = dispatcher.outcomes.time_left(row, ticket.lane.task)
         outcome: Outcome | None = None
         self._running += 1
+        timer: Handle | None = None
         try:
             # Asyncio's own cancellation of the task would pass through the shields in which
             # backends submit, and stop what they have submitted.
-            with anyio.move_on_after(limit) as scope:
+            with anyio.move_on_after(None if self._adopt else limit) as scope:
                 ticket.stop = scope.cancel
+                if self._adopt and limit is not None:
+                    stop = partial(dispatcher.when_sure, scope.cancel)
+                    timer = dispatcher.later(limit, stop)
+                lease = dispatcher.lease
+                # Where it was planned before we were stopped for long, it may be another's by now.
+                if self.barrier and lease is not None and not (lease.sure or await lease.confirm()):
+                    return
                 outcome = await self._outcome(ticket, reporter, limit)
         finally:
+            if timer is not None:
+                timer.cancel()
             self._running -= 1
             if not self._running and self._left is not None:
                 self._left.set()
@@ -182,7 +194,7 @@ class RemoteFeed:
         dispatcher = self._dispatcher
         folder = Path(f"{dispatcher.reporters.work}{os.sep}{ticket.name}")
         dispatcher.reporters.used = True
-        attempt = Attempt(
+        attempt = ticket.attempt = Attempt(
             run=dispatcher.run,
             key=row.key,
             number=ticket.number,
@@ -241,10 +253,12 @@ class RemoteFeed:
             if ticket is None:
                 continue
             ticket.cause = cause
-            if ticket.stop is not None:
-                ticket.stop()
-            else:
+            if ticket.stop is None:
                 ticket.lane.ahead -= 1
+            elif self._adopt and ticket.started:
+                self._dispatcher.when_sure(ticket.stop)
+            else:
+                ticket.stop()
             if not ticket.started:
                 self._finish(ticket)
                 self._dispatcher.outcomes.cancelled(ticket.row, ticket.number, cause)
@@ -258,11 +272,13 @@ class RemoteFeed:
                 failure = Failure("lost", message)
                 self._dispatcher.outcomes.failed(ticket.row, ticket.number, failure, lost=True)
 
-    def stop_all(self) -> None:
+    def stop_all(self, *, fenced: bool) -> None:
         """The run cannot go on: stop what it has in the backend, and say nothing of it."""
         live = tuple(self._live.values())
         self.close()
         for ticket in live:
+            if ticket.attempt is not None:
+                ticket.attempt.fenced = fenced
             if ticket.stop is not None:
                 ticket.stop()
 

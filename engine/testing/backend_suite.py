@@ -19,7 +19,7 @@ import secrets
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Final, Literal, TypeVar
 
@@ -434,6 +434,24 @@ class BackendSuite:
             assert len(set(map(repr, values))) == 1
             lines = await anyio.to_thread.run_sync(_lines, ledger)
             assert len(lines) == 1, "the same attempt ran more than once"
+
+    async def test_what_another_driver_has_is_left_alone(self, tmp_path: Path) -> None:
+        async with self.stage(tmp_path) as stage:
+            self.needs(stage, "adopt")
+            ledger, gate = tmp_path / "ledger", tmp_path / "gate"
+            attempt = await self._waiting(stage, "node", ledger, gate)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stage.run, attempt)
+                await self._until(lambda: _lines(ledger))
+                attempt.fenced = True
+                tasks.cancel_scope.cancel()
+            async with self.open_backend(tmp_path) as other, anyio.create_task_group() as tasks:
+                twin = Stage(other, stage.catalog, tmp_path)
+                tasks.start_soon(twin.rejoin, replace(attempt, fenced=False))
+                await anyio.Path(gate).touch()
+            assert [await self.value(stage, found) for found in twin.outcomes if found]
+            lines = await anyio.to_thread.run_sync(_lines, ledger)
+            assert len(lines) == 1, "the attempt that was adopted did not go on"
 
     async def test_sweep_removes_the_unwanted_and_nothing_else(self, tmp_path: Path) -> None:
         async with self.stage(tmp_path) as stage:

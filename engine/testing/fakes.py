@@ -188,8 +188,9 @@ class FakeBackend:
             if script.end == "hang":
                 await anyio.sleep_forever()
         except anyio.get_cancelled_exc_class():
-            self.platform.live.pop(attempt.name, None)
-            self.platform.cancelled.append(attempt.name)
+            if not attempt.fenced:
+                self.platform.live.pop(attempt.name, None)
+                self.platform.cancelled.append(attempt.name)
             raise
         outcome = self._ending(attempt, script)
         self.platform.live.pop(attempt.name, None)

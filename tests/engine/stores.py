@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 
 import anyio
 import anyio.lowlevel
@@ -11,6 +12,19 @@ from onready.engine.errors import StoreError
 from onready.engine.events import AnyEvent
 from onready.engine.spi import Lease, RunFilter, RunLog, RunRecord
 from onready.storage.memory import MemoryRunLog
+from onready.storage.sqlite.clock import LeaseClock, Moment
+
+
+class LaterClock(LeaseClock):
+    """The clock of somebody who comes so many seconds later: to whom a lease has run out."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def __call__(self) -> Moment:
+        now = super().__call__()
+        return replace(now, since_boot=now.since_boot + self.seconds, wall=now.wall + self.seconds)
 
 
 class FaultyRunLog:

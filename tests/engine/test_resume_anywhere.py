@@ -26,7 +26,7 @@ from onready.engine.events import (
 )
 from onready.engine.options import OnError
 from onready.storage.memory import MemoryRunLog
-from tests.recipes import Recipe, expected, graph_of
+from tests.recipes import Recipe, graph_of
 from tests.strategies import recipes
 
 POLICIES: tuple[OnError, ...] = ("stop", "continue", "cancel")
@@ -95,7 +95,3 @@ def test_a_run_cut_anywhere_ends_as_it_would_have(
     recipe: Recipe, x: int, on_error: OnError, seed: int
 ) -> None:
     anyio.run(cut_anywhere, recipe, x, on_error, seed)
-    try:
-        expected(recipe, x)
-    except ValueError:
-        pass

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Final, NoReturn, Self
 
@@ -100,11 +101,23 @@ class Interrupts:
 
 
 def kill_children() -> None:
-    """SIGKILL to every process below this one."""
+    """SIGKILL to every process below this one, and to all in the sessions of those.
+
+    What a node started is of its session even where its parent has died meanwhile.
+    """
     import psutil
 
-    for child in psutil.Process().children(recursive=True):
-        try:
-            child.kill()
-        except psutil.Error:
-            continue
+    below = {child.pid for child in psutil.Process().children(recursive=True)}
+    sessions = {_session(pid) for pid in below} - {_session(0), 0}
+    for pid in psutil.pids():
+        if pid in below or _session(pid) in sessions:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _session(pid: int) -> int:
+    """The session of a process; 0 where it is gone."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
