@@ -14,8 +14,8 @@ from pathlib import Path
 from onready.engine.crashpoints import crash_point
 from onready.engine.errors import InternalError, OnreadyError, StoreError
 from onready.storage.sqlite import schema
-from onready.storage.sqlite.faults import translate
-from onready.storage.sqlite.servant import Request
+from onready.storage.sqlite.faults import translate, unreadable
+from onready.storage.threads.servant import Request
 
 
 class Writer:
@@ -42,13 +42,17 @@ class Writer:
                 raise
         except sqlite3.Error as error:
             raise translate(error, path) from error
+        except UnicodeError as error:
+            raise unreadable(error, path) from error
         except OSError as error:
             message = f"run log {path}: {error.strerror}"
             raise StoreError(message) from error
         self._identity = (status.st_dev, status.st_ino)
         return connection
 
-    def serve(self, connection: sqlite3.Connection, group: list[Request]) -> None:
+    def serve(
+        self, connection: sqlite3.Connection, group: list[Request[sqlite3.Connection]]
+    ) -> None:
         """Commit all of a group at once; one by one where the database itself refuses that."""
         ready = [request for request in group if _prepared(request)]
         if not ready:
@@ -74,7 +78,7 @@ class Writer:
         return StoreError(f"run log {self.path}: the file was removed or replaced while open")
 
     def _transact(
-        self, connection: sqlite3.Connection, requests: list[Request]
+        self, connection: sqlite3.Connection, requests: list[Request[sqlite3.Connection]]
     ) -> OnreadyError | None:
         """One transaction; what went wrong with all of it, or None."""
         try:
@@ -90,6 +94,8 @@ class Writer:
             crash_point("commit.after")
         except sqlite3.Error as error:
             return translate(error, self.path)
+        except UnicodeError as error:
+            return unreadable(error, self.path)
         except Exception as error:  # noqa: BLE001 - a bug must not take the other runs along
             return _bug(error)
         finally:
@@ -99,7 +105,7 @@ class Writer:
         return None
 
 
-def _prepared(request: Request) -> bool:
+def _prepared(request: Request[sqlite3.Connection]) -> bool:
     try:
         return request.prepare()
     except Exception as error:  # noqa: BLE001 - as in `_transact`
