@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from onready.engine.errors import GraphError
-from onready.engine.graph import GraphBuilder, Provided, each, graph, shell, task
+from onready.engine.graph import GraphBuilder, Provided, Secret, each, graph, shell, task
 from onready.engine.graph.codes import CODES
 from onready.engine.options import Resources
 from tests.graph.defs import (
@@ -460,6 +460,31 @@ def changed_after_build() -> object:
     g = GraphBuilder()
     g.build()
     return g.add(inc, 1)  # here
+
+
+@case("G048", "'../x' cannot name a secret", "Use letters, digits")
+def bad_secret_name() -> object:
+    return Secret("../x")  # here
+
+
+@case("G048", "{token} would put a secret into a command line", '"$ONREADY_INPUT_TOKEN"')
+def secret_in_a_command_line() -> object:
+    return traced(lambda: shell("curl {token}", inputs={"token": Secret("TOKEN")}))  # here
+
+
+@case("G048", "the result of wrong holds Secret('TOKEN')", "Give it to the task that uses it")
+def secret_as_result() -> object:
+    @graph  # here
+    def wrong() -> dict[str, str]:
+        return {"one": name_of(1), "two": Secret("TOKEN")}
+
+    return wrong.bind().graph
+
+
+@case("G048", "the result of built holds Secret('TOKEN')", "Give it to the task that uses it")
+def secret_as_result_of_a_builder() -> object:
+    g = GraphBuilder("built")  # here
+    return g.build([Secret("TOKEN")])
 
 
 # --- backends -----------------------------------------------------------------------------------
