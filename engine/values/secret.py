@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, cast
 
 from onready.engine.errors import SecretError, ValueMismatch
+from onready.engine.values.misfit import type_name
 from onready.engine.values.stored import Compound, Encoded, Stored
 
 if TYPE_CHECKING:
@@ -115,8 +116,9 @@ def decode_secret(reader: ValueType, stored: Stored, revealed: Stored) -> object
         return reader.decode(revealed)
     except ValueMismatch as error:
         names = ", ".join(f"Secret({name!r})" for name in secret_names(stored))
-        message = f"the value of {names} does not fit {reader!r}"
-        raise ValueMismatch(message, error.path) from None
+        place = "" if error.path == "$" else f" (at {error.path})"
+        message = f"the value of {names} does not fit {type_name(reader.annotation)}{place}"
+        raise ValueMismatch(message) from None
 
 
 def secret_inputs(inputs: Mapping[str, Stored]) -> frozenset[str]:
