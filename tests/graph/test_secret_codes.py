@@ -28,10 +28,10 @@ def in_a_command_line() -> object:
 
 
 def inside_what_a_command_line_shows() -> object:
+    body = {"token": [Secret("TOKEN")]}
+
     def main() -> str:
-        return shell(
-            ["curl", "-d", "{body}"], inputs={"body": {"token": [Secret("TOKEN")]}}
-        )  # here
+        return shell(["curl", "-d", "{body}"], inputs={"body": body})  # here
 
     return graph(main).bind().graph
 
