@@ -24,6 +24,7 @@ from onready.engine.engine import Engine
 from onready.engine.errors import Failure
 from onready.engine.events import BackendWarning, NodeFailed, NodeProgress
 from onready.engine.graph import Bound, GraphBuilder, Secret, each
+from onready.engine.host import Given
 from onready.engine.masking import MASKS
 from onready.engine.run import RunOutcome
 from onready.engine.spi import Attempt, Capabilities, Failed, Labels, Outcome, Reporter
@@ -146,7 +147,7 @@ def graph_of(folder: str) -> Bound[object]:
 
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncGenerator[Engine]:
-    backends = {
+    backends: dict[str, Given] = {
         "loud": Loud(),
         "process": {"type": "process", "limit": 2},
         "subprocess": {"type": "subprocess", "limit": 3},
