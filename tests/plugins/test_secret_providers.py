@@ -147,6 +147,15 @@ def test_providers_that_cannot_be_opened(specs: list[str | dict[str, object]]) -
         providers.resolve("NOPE")
 
 
+def test_what_a_provider_says_itself_stays(tmp_path: Path) -> None:
+    (tmp_path / "TOKEN").write_bytes(b"\xff")
+    providers = SecretProviders([f"file:{tmp_path}"])
+    with pytest.raises(StoreError, match="TOKEN is no UTF-8 text") as caught:
+        providers.resolve("TOKEN")
+    assert not caught.value.retryable
+    providers.close()
+
+
 def test_a_provider_that_fails_is_no_provider_that_has_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     providers = SecretProviders([f"dotenv:{tmp_path}"])  # a folder cannot be read
