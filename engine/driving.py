@@ -19,14 +19,15 @@ from onready.engine.cancelling import Listener
 from onready.engine.dispatcher.admission import Limits
 from onready.engine.dispatcher.core import Dispatcher, RunOptions, Services
 from onready.engine.dispatcher.journal import Journal
-from onready.engine.errors import StaleEpoch
+from onready.engine.errors import SecretError, StaleEpoch
 from onready.engine.folders import make_private
 from onready.engine.keeper import Keeper
 from onready.engine.logs import LogStore
 from onready.engine.plan.model import Plan
 from onready.engine.run import Run, RunOutcome
-from onready.engine.spi import Backend, BulkBackend, Catalog, Lease, RunLog
+from onready.engine.spi import Backend, BulkBackend, Catalog, Lease, RunLog, Secrets
 from onready.engine.values import ValueType, bring, needs_bringing
+from onready.engine.values.secret import holds_secret, secret_names
 from onready.engine.values.stored import Live, Stored
 
 R = TypeVar("R")
@@ -51,6 +52,7 @@ class Surroundings:
     folder: Path
     grace: float
     keeper: Keeper
+    secrets: Secrets | None = None
 
 
 class Driving:
@@ -79,7 +81,13 @@ class Driving:
             lease.epoch,
             plan,
             options,
-            Services(shared.catalog, shared.logs, shared.folder, shared.run_log.durable),
+            Services(
+                shared.catalog,
+                shared.logs,
+                shared.folder,
+                shared.run_log.durable,
+                secrets=shared.secrets,
+            ),
             journal,
             shared.backends,
             limits,
@@ -154,6 +162,10 @@ class Driving:
         """The live form of a run's result; files of it are put into the engine's folder."""
         if isinstance(stored, Live):
             return stored.value
+        if holds_secret(stored):
+            name = secret_names(stored)[0]
+            message = f"the result holds Secret({name!r}): a secret is looked up for nodes alone"
+            raise SecretError(message)
         if needs_bringing(stored):
             folder = self._shared.folder / "results" / run
             await anyio.to_thread.run_sync(make_private, folder)

@@ -56,6 +56,7 @@ from onready.engine.resuming import (
     take_over,
 )
 from onready.engine.run import Run, RunOutcome
+from onready.engine.secrets import SecretProviders, given_specs
 from onready.engine.spi import Capabilities, Catalog, RunFilter, RunLog, RunRecord
 from onready.engine.values import ValueType, needs_settling, settle
 from onready.engine.values.stored import Live, Stored
@@ -82,6 +83,7 @@ class EngineOptions(TypedDict, total=False):
     grace: float
     resources: Mapping[str, float | str] | None
     lease: float
+    secrets: Sequence[str | Mapping[str, object]] | None
 
 
 class StartOptions(TypedDict, total=False):
@@ -122,6 +124,8 @@ class Engine:
     attempts may ask for together (`cpu`, `memory`, `gpu`; the machine's processors and memory,
     and no gpu, by default). `lease` is for how many seconds nobody else may drive a run of ours
     when this process is gone or suspended (0.1 to 3600; it is renewed long before it is over).
+    `secrets` are the providers of `Secret(name)` in the order in which they are asked: addresses
+    or settings with `type`, the environment (`["env"]`) by default.
     """
 
     def __init__(
@@ -137,12 +141,15 @@ class Engine:
         grace: float = 10.0,
         resources: Mapping[str, float | str] | None = None,
         lease: float = LEASE,
+        secrets: Sequence[str | Mapping[str, object]] | None = None,
     ) -> None:
         self._folder = Path(folder).absolute()
         self._run_log_given = run_log if run_log is not None else f"sqlite:{self._folder}/runs.db"
         self._catalog_given = catalog if catalog is not None else f"file:{self._folder}/catalog"
         self._host = Host(backends or {}, max_parallel, pools or {}, resources or {})
         self._provided = dict(provided or {})
+        self._secrets = SecretProviders(given_specs(secrets))
+        self._secrets_given = secrets is not None
         self._grace = grace
         self._lease = check_lease(lease)
         self._keeper = Keeper(None, lease)
@@ -182,6 +189,9 @@ class Engine:
                 stack.push_async_callback(_remove, self._folder)
             # In a thread: it reads what the system says of this process.
             self._owner = await anyio.to_thread.run_sync(new_owner)
+            stack.push_async_callback(self._close_secrets)
+            if self._secrets_given:
+                await anyio.to_thread.run_sync(self._secrets.open)
             self._run_log = await self._open_run_log(stack)
             self._catalog = await self._open_catalog(stack)
             await stack.enter_async_context(self._host.stack)
@@ -199,6 +209,7 @@ class Engine:
                 self._folder,
                 self._grace,
                 self._keeper,
+                self._secrets,
             ),
             tasks,
         )
@@ -207,6 +218,10 @@ class Engine:
             if self._catalog.durable:
                 tasks.start_soon(self._drives.listener.listen, self._catalog)
         return self
+
+    async def _close_secrets(self) -> None:
+        if self._secrets.is_open:
+            await anyio.to_thread.run_sync(self._secrets.close)
 
     async def _open_run_log(self, stack: AsyncExitStack) -> RunLog:
         given = self._run_log_given

@@ -6,6 +6,7 @@
     ├── InputError          a run was given inputs that its graph does not take
     ├── ValueMismatch       a value does not fit its annotation: the path inside the value
     ├── NoCodec             a value has no durable form: names the cures
+    ├── SecretError         no provider has a secret, or it is asked for where it cannot be had
     ├── NodeFailed          a node failed for good: carries a Failure
     ├── RunCancelled        the run that was awaited was cancelled
     ├── RunNotFound         no run has that id, prefix or name
@@ -124,6 +125,13 @@ class ValueMismatch(OnreadyError):
 
 class NoCodec(OnreadyError):
     """No codec gives this value a durable form; the message names the three cures."""
+
+
+class SecretError(OnreadyError):
+    """No provider has that secret, or it was asked for where it cannot be had.
+
+    The message names the secret and the providers that were asked, never a value.
+    """
 
 
 class NodeFailed(OnreadyError):

@@ -1,7 +1,7 @@
 """A `Failure` out of an exception: what the user needs of it and nothing else.
 
-Rule of this room: works the same in the driver and in a worker; imports names, options and errors
-only, and never raises, whatever the user's exception class does.
+Rule of this room: works the same in the driver and in a worker; imports names, options, errors
+and masks only, and never raises, whatever the user's exception class does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,16 @@ from collections.abc import Iterator, Sequence
 from types import FrameType, TracebackType
 from typing import Final, Literal
 
-from onready.engine.errors import Failure, FailureKind, Frame, GraphError, NoCodec, ValueMismatch
+from onready.engine.errors import (
+    Failure,
+    FailureKind,
+    Frame,
+    GraphError,
+    NoCodec,
+    SecretError,
+    ValueMismatch,
+)
+from onready.engine.masking import mask_failure, mask_text
 from onready.engine.options import class_name
 
 _OURS: Final = "onready"
@@ -36,16 +45,17 @@ def failure_from(
     """The failure that `error`, raised on behalf of a node, stands for.
 
     `kind` is worked out from the exception where it is not given: `config` for what no retry
-    cures (a function that cannot be imported, a value without codec), `oom` for MemoryError,
-    `error` else. Frames are the user's own; a library's only where there are no others.
+    cures (a function that cannot be imported, a value without codec, a missing secret), `oom`
+    for MemoryError, `error` else. Frames are the user's own; a library's only where there are
+    no others. Secrets that this process knows are masked.
     """
     cls = type(error)
     code = None
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
-    return Failure(
+    failure = Failure(
         kind=kind if kind is not None else _kind(error),
-        message=_shortened(_message(error)),
+        message=_shortened(mask_text(_message(error))),
         type=cls.__qualname__,
         node=node,
         attempt=attempt,
@@ -54,10 +64,11 @@ def failure_from(
         exit_code=code,
         bases=tuple(class_name(base) for base in cls.__mro__ if issubclass(base, BaseException)),
     )
+    return mask_failure(failure)
 
 
 def _kind(error: BaseException) -> FailureKind:
-    if isinstance(error, GraphError | NoCodec):
+    if isinstance(error, GraphError | NoCodec | SecretError):
         return "config"
     if isinstance(error, MemoryError):
         return "oom"

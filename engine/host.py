@@ -17,6 +17,7 @@ from onready.engine.dispatcher.admission import INLINE, Limits
 from onready.engine.dispatcher.lanes import Limit
 from onready.engine.errors import ConfigError
 from onready.engine.graph import Bound
+from onready.engine.names import is_name
 from onready.engine.options import OnError, parse_memory
 from onready.engine.plan.compile import compile_plan
 from onready.engine.plan.model import Plan
@@ -28,6 +29,7 @@ Given = Backend | BulkBackend | Mapping[str, object]
 """A backend that is open already, or settings with `type`."""
 
 BUILT_IN: Final = ("thread", "process", "subprocess")
+_GRAMMAR: Final = "begin with a letter or `_`; go on with letters, digits, `_`, `.` and `-`"
 INLINE_CAPABILITIES: Final = Capabilities(in_process=True, coroutines=True, barrier=False)
 UNOPENED: Final = Capabilities(in_process=True, shell=True, image=True, gpu=True)
 """Stands for a backend that is not open: the plan is checked again once it is."""
@@ -43,6 +45,10 @@ class Host:
         pools: Mapping[str, int],
         resources: Mapping[str, float | str],
     ) -> None:
+        for name in (*backends, *pools):
+            if not is_name(name):
+                message = f"{name!r:.80} cannot name a backend or a pool; {_GRAMMAR}"
+                raise ConfigError(message)
         self._given = dict(backends)
         self._parallel = limit("max_parallel", max_parallel)
         self._pools = {

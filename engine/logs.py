@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, NamedTuple
 
+from onready.engine.masking import MASKS, OutputMask
 from onready.engine.names import is_run_id
 
 LogStream = Literal["stdout", "stderr", "note"]
@@ -82,6 +83,7 @@ class LogWriter:
         self._tail_size = 0
         self._cut = False
         self._closed = False
+        self._masks: dict[LogStream, OutputMask] = {}
         self.sizes: dict[str, int] = {}
         """Bytes given so far, by stream; output past the limit counts too."""
         self.fault: OSError | None = None
@@ -92,6 +94,23 @@ class LogWriter:
             return
         with self._lock:
             self.sizes[stream] = self.sizes.get(stream, 0) + len(data)
+            if MASKS.forms or self._masks:
+                data = self._masked(stream, data)
+            self._keep(stream, data)
+
+    def _masked(self, stream: LogStream, data: bytes) -> bytes:
+        mask = self._masks.get(stream)
+        if mask is None:
+            mask = self._masks[stream] = OutputMask()
+        return mask.feed(data)
+
+    def _end_masks(self) -> None:
+        """Write what was held back, since it might have become a secret."""
+        for stream, mask in self._masks.items():
+            self._keep(stream, mask.end())
+
+    def _keep(self, stream: LogStream, data: bytes) -> None:
+        if data:
             self._remember(data)
             if self._closed or self.fault is not None or self._cut:
                 return
@@ -148,6 +167,7 @@ class LogWriter:
     def tail(self, lines: int) -> tuple[str, ...]:
         """The last `lines` lines of all streams as they came, undecodable bytes replaced."""
         with self._lock:
+            self._end_masks()
             data = b"".join(self._tail)
         text = data.decode("utf-8", "replace").splitlines()
         return tuple(text[-lines:]) if lines > 0 else ()
@@ -155,6 +175,7 @@ class LogWriter:
     def close(self) -> None:
         """Give the file back. What is written later is dropped."""
         with self._lock:
+            self._end_masks()
             self._closed = True
             if self._fd is not None:
                 os.close(self._fd)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ def run_sync(
     on_error: OnError | None = None,
     timeout: float | None = None,
     backend: str | None = None,
+    secrets: Sequence[str | Mapping[str, object]] | None = None,
 ) -> R:
     """Run a graph to its end and give its value: for scripts and notebooks.
 
@@ -40,7 +41,9 @@ def run_sync(
 
     async def main() -> R:
         engine = (
-            Engine.memory(backends=backends, provided=provided, max_parallel=max_parallel)
+            Engine.memory(
+                backends=backends, provided=provided, max_parallel=max_parallel, secrets=secrets
+            )
             if memory
             else Engine(
                 run_log=run_log,
@@ -49,6 +52,7 @@ def run_sync(
                 folder=folder,
                 provided=provided,
                 max_parallel=max_parallel,
+                secrets=secrets,
             )
         )
         async with engine:

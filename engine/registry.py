@@ -7,7 +7,7 @@ plug-in; built-ins are entry points like all others and have no special case her
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -25,18 +25,20 @@ from onready.engine.settings import (
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from onready.engine.spi import Backend, BulkBackend, Catalog, RunLog
+    from onready.engine.spi import Backend, BulkBackend, Catalog, RunLog, SecretProvider
 
 __all__ = [
     "BACKENDS",
     "CATALOGS",
     "CODECS",
     "RUN_LOGS",
+    "SECRETS",
     "BackendConfig",
     "CatalogConfig",
     "Group",
     "Installed",
     "RunLogConfig",
+    "SecretsConfig",
     "create",
     "fill_variables",
     "forget",
@@ -44,13 +46,20 @@ __all__ = [
     "load",
 ]
 
-Group = Literal["onready.backends", "onready.run_logs", "onready.catalogs", "onready.codecs"]
+Group = Literal[
+    "onready.backends",
+    "onready.run_logs",
+    "onready.catalogs",
+    "onready.codecs",
+    "onready.secrets",
+]
 """The entry-point groups."""
 
 BACKENDS: Literal["onready.backends"] = "onready.backends"
 RUN_LOGS: Literal["onready.run_logs"] = "onready.run_logs"
 CATALOGS: Literal["onready.catalogs"] = "onready.catalogs"
 CODECS: Literal["onready.codecs"] = "onready.codecs"
+SECRETS: Literal["onready.secrets"] = "onready.secrets"
 
 
 class BackendConfig(Protocol):
@@ -74,6 +83,14 @@ class CatalogConfig(Protocol):
 
     def open(self) -> AbstractAsyncContextManager[Catalog]:
         """Open the catalog."""
+        ...
+
+
+class SecretsConfig(Protocol):
+    """Settings of a secret provider. Synchronous: workers have no event loop."""
+
+    def open(self) -> AbstractContextManager[SecretProvider]:
+        """Open the provider; it may block."""
         ...
 
 
@@ -148,6 +165,7 @@ def _origin(point: metadata.EntryPoint) -> str:
 
 
 Spec = str | Mapping[str, object]
+AnyConfig = BackendConfig | RunLogConfig | CatalogConfig | SecretsConfig
 
 
 @overload
@@ -171,12 +189,19 @@ def create(
     where: str = "",
     env: Mapping[str, str] | None = None,
 ) -> CatalogConfig: ...
+@overload
 def create(
-    group: Literal["onready.backends", "onready.run_logs", "onready.catalogs"],
+    group: Literal["onready.secrets"],
     spec: Spec,
     where: str = "",
     env: Mapping[str, str] | None = None,
-) -> BackendConfig | RunLogConfig | CatalogConfig:
+) -> SecretsConfig: ...
+def create(
+    group: Literal["onready.backends", "onready.run_logs", "onready.catalogs", "onready.secrets"],
+    spec: Spec,
+    where: str = "",
+    env: Mapping[str, str] | None = None,
+) -> AnyConfig:
     """The settings `spec`, as an instance of the plug-in's config model; call its `open()`.
 
     `spec` is a bare name (`"memory"`), an address (`"sqlite:.onready/runs.db"`), or a mapping with
@@ -200,9 +225,7 @@ def create(
     return _checked(model, where, settings, lambda: model.model_validate(filled))
 
 
-def _from_text(
-    group: Group, text: str, where: str, env: Mapping[str, str] | None
-) -> BackendConfig | RunLogConfig | CatalogConfig:
+def _from_text(group: Group, text: str, where: str, env: Mapping[str, str] | None) -> AnyConfig:
     name, _, rest = str(fill_variables(text, where, env)).partition(":")
     model = _model(group, name)
     from_address = cast("Callable[[str], object] | None", getattr(model, "from_address", None))
@@ -231,7 +254,7 @@ def _checked(
     where: str,
     given: Mapping[str, object],
     build: Callable[[], object],
-) -> BackendConfig | RunLogConfig | CatalogConfig:
+) -> AnyConfig:
     from pydantic import ValidationError  # The plug-in has imported it already.
 
     try:

@@ -50,6 +50,8 @@ class Shell(msgspec.Struct, frozen=True, tag="shell"):
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     image: str = ""
+    secrets: tuple[tuple[str, str], ...] = ()
+    """Variables whose values are secrets: pairs of the variable and the secret's name."""
 
 
 Work = Call | Shell
@@ -67,6 +69,8 @@ class Attempt:
     scratch folder that exists while the attempt runs, made by whoever needs it (mode 0700).
     `fenced` is set, before `execute` or `recover` is cancelled, where another driver has taken the
     run over: see `Backend`.
+    `secrets` has the values of secrets among the inputs and in `work`, for backends that start
+    programs; what starts a worker passes on `secrets.settings` alone.
     """
 
     run: str
@@ -87,6 +91,7 @@ class Attempt:
     function: Callable[..., object] | None = None
     provided: Mapping[str, object] = field(default_factory=dict)
     fenced: bool = False
+    secrets: Secrets | None = None
 
 
 # --- outcomes ---------------------------------------------------------------------------------
@@ -385,6 +390,39 @@ class Catalog(Protocol):
         ...
 
 
+# --- secrets ----------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class SecretProvider(Protocol):
+    """Where the values of secrets are: the environment, a folder, a vault.
+
+    `get` may block and may be called from any thread; it is never called in an event loop, and
+    workers, which have none, call it too. None means that it has no such secret; an exception,
+    that it cannot say: that is tried again where the node has retries. Names keep the grammar of
+    names, so none has a slash or begins with a dot. It is asked anew for each attempt: keep what
+    is expensive to fetch.
+    """
+
+    def get(self, name: str, /) -> str | None: ...
+
+
+class Secrets(Protocol):
+    """The providers of an engine, in their order."""
+
+    @property
+    def settings(self) -> str:
+        """The providers' settings as JSON, for a worker to open the same; no secret's value."""
+        ...
+
+    def resolve(self, name: str, /) -> str:
+        """The value, and from now on it is masked in this process. It may block.
+
+        SecretError where no provider has it, StoreError where one could not say.
+        """
+        ...
+
+
 # --- the one-node command --------------------------------------------------------------------
 
 
@@ -406,6 +444,8 @@ class Envelope(msgspec.Struct, frozen=True):
     fingerprint: str = ""
     timeout: float | None = None
     version: int = 1
+    secrets: str = ""
+    """Settings of the secret providers (`Secrets.settings`), where an input is a secret."""
 
 
 class ResultRecord(msgspec.Struct, frozen=True):

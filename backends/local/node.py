@@ -21,7 +21,7 @@ from onready.backends.local.child import Launch
 from onready.backends.local.environment import marks
 from onready.backends.local.host import CannotStart, Host
 from onready.backends.local.machine import make_private
-from onready.backends.local.relay import copy_blobs, reachable
+from onready.backends.local.relay import copy_blobs, reachable, secret_settings
 from onready.backends.local.running import (
     TAIL,
     Ending,
@@ -114,6 +114,7 @@ def envelope_of(
         dict(inputs),
         address,
         attempt.fingerprint,
+        secrets=secret_settings(attempt),
     )
 
 

@@ -25,7 +25,7 @@ from pydantic import Field
 from onready.backends.local.environment import thread_limits
 from onready.backends.local.host import Host, open_host
 from onready.backends.local.machine import cpu_count
-from onready.backends.local.relay import durable
+from onready.backends.local.relay import durable, secret_settings
 from onready.backends.local.running import TAIL, Ending, bad_end, warn_unkillable
 from onready.backends.local.worker import Died, Worker
 from onready.engine.crashpoints import crash_point
@@ -206,6 +206,7 @@ def _job(attempt: Attempt, work: Call, address: str, inputs: dict[str, Durable])
         str(attempt.folder),
         address,
         inputs,
+        secret_settings(attempt),
     )
 
 

@@ -17,6 +17,7 @@ import anyio
 from onready.engine.errors import NoCodec, StoreError
 from onready.engine.registry import CATALOGS, create
 from onready.engine.spi import Attempt, Catalog
+from onready.engine.values.secret import holds_secret
 from onready.engine.values.stored import Compound, Durable, Encoded, Live, Stored
 
 
@@ -46,6 +47,13 @@ def durable(name: str, stored: Stored) -> Durable:
         message = f"input {name!r} is a live object, which cannot leave the driver's process"
         raise NoCodec(message)
     return stored
+
+
+def secret_settings(attempt: Attempt) -> str:
+    """What a worker needs to look up the attempt's secrets; "" where it has none."""
+    if attempt.secrets is None or not any(map(holds_secret, attempt.inputs.values())):
+        return ""
+    return attempt.secrets.settings
 
 
 async def copy_blobs(stored: Stored, source: Catalog, target: Catalog) -> None:

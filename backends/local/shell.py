@@ -6,12 +6,13 @@ Rule of this room: programs alone; Python functions in processes are in `node.py
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import anyio
+import msgspec
 
 from onready.backends.local.child import Launch
 from onready.backends.local.environment import marks
@@ -23,10 +24,11 @@ from onready.backends.local.running import (
     run_child,
 )
 from onready.backends.local.text import OutputText
-from onready.engine.errors import Failure, ValueMismatch
+from onready.engine.errors import Failure, SecretError, ValueMismatch
 from onready.engine.failure import failure_from
 from onready.engine.spi import Attempt, Failed, Outcome, Reporter, Shell, Succeeded
 from onready.engine.values import File, ValueType, bring, needs_bringing, needs_settling, settle
+from onready.engine.values.secret import reveal, secret_inputs
 from onready.engine.values.stored import Encoded, Stored
 from onready.engine.worker import program
 
@@ -38,9 +40,9 @@ async def run_shell(host: Host, shell: Shell, attempt: Attempt, report: Reporter
     """Run the program to its end; its outcome. Leaves no file behind."""
     left: list[str | Path] = []
     try:
-        given = await _inputs(attempt, left)
-        return await _run(host, shell, given, attempt, report, left)
-    except ValueMismatch as error:
+        given = await _inputs(shell, attempt, left)
+        return await _run(host, await _with_secrets(shell, attempt), given, attempt, report, left)
+    except (ValueMismatch, SecretError) as error:
         return Failed(failure_from(error, node=str(attempt.key), attempt=attempt.number))
     finally:
         if left:
@@ -55,15 +57,41 @@ def _remove(left: list[str | Path]) -> None:
             Path(path).unlink()
 
 
-async def _inputs(attempt: Attempt, left: list[str | Path]) -> dict[str, str]:
+async def _inputs(shell: Shell, attempt: Attempt, left: list[str | Path]) -> dict[str, str]:
     if not attempt.inputs:
         return {}
     inputs: dict[str, Stored] = dict(attempt.inputs)
+    hidden = secret_inputs(inputs)
+    shown = sorted(hidden & program.placeholders(shell)) if hidden else []
+    if shown:
+        message = f"{{{shown[0]}}} would put a secret into a command line; {program.CURE}"
+        raise SecretError(message)
+    for name in hidden:
+        inputs[name] = await anyio.to_thread.run_sync(reveal, inputs[name], _resolve(attempt))
     for name, stored in attempt.inputs.items():
         if needs_bringing(stored):
             left.append(attempt.folder)
             inputs[name] = await bring(stored, attempt.catalog, attempt.folder)
     return program.texts(inputs)
+
+
+async def _with_secrets(shell: Shell, attempt: Attempt) -> Shell:
+    """The command with the values of its secret variables: not to be kept."""
+    if not shell.secrets:
+        return shell
+    resolve = _resolve(attempt)
+    found = [
+        (variable, await anyio.to_thread.run_sync(resolve, name))
+        for variable, name in shell.secrets
+    ]
+    return msgspec.structs.replace(shell, environment=(*shell.environment, *found), secrets=())
+
+
+def _resolve(attempt: Attempt) -> Callable[[str], str]:
+    if attempt.secrets is None:
+        message = "this engine has no secret providers"
+        raise SecretError(message)
+    return attempt.secrets.resolve
 
 
 async def _run(

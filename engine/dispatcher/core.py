@@ -71,7 +71,7 @@ from onready.engine.scheduler.commands import (
 from onready.engine.scheduler.core import Scheduler
 from onready.engine.scheduler.finding import forget
 from onready.engine.scheduler.state import Row
-from onready.engine.spi import Backend, BulkBackend, Catalog
+from onready.engine.spi import Backend, BulkBackend, Catalog, Secrets
 from onready.engine.values.stored import Live, Stored
 
 GIVE_UP: Final = 5.0
@@ -95,6 +95,7 @@ class Services:
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     draw: Callable[[], float] = random.random
+    secrets: Secrets | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -160,7 +161,12 @@ class Dispatcher:
         self.scheduler = Scheduler(plan, options.started.on_error)
         self.scheduler.root.values = dict(options.inputs)
         self.flow = Flow(
-            plan, self.tasks, options.provided, services.catalog, durable=services.durable
+            plan,
+            self.tasks,
+            options.provided,
+            services.catalog,
+            durable=services.durable,
+            secrets=services.secrets,
         )
         self.outcomes = Outcomes(self)
         self.reporters = Reporters(self, services.logs, services.folder / "work" / run)

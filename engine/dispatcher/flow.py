@@ -8,16 +8,18 @@ What may not live here: when a node runs, and where.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 
 from onready.engine.context import NodeContext
 from onready.engine.dispatcher.tasks import SCALARS, LiveTask
-from onready.engine.errors import Failure, InternalError, NoCodec
+from onready.engine.errors import Failure, InternalError, NoCodec, SecretError
 from onready.engine.plan.model import (
     Arg,
     Binding,
@@ -31,7 +33,7 @@ from onready.engine.plan.model import (
     Step,
 )
 from onready.engine.scheduler.state import SUCCEEDED, Row, Scope
-from onready.engine.spi import Catalog
+from onready.engine.spi import Catalog, Secrets, Shell, Work
 from onready.engine.values import (
     ValueType,
     apply_step,
@@ -40,6 +42,8 @@ from onready.engine.values import (
     needs_settling,
     settle,
 )
+from onready.engine.values.secret import CODEC, decode_secret, holds_secret, secret_names
+from onready.engine.values.secret import reveal as reveal_all
 from onready.engine.values.stored import Compound, Durable, Encoded, Live, Stored
 
 ANY: Final = ValueType.any()
@@ -120,12 +124,14 @@ class Flow:
         catalog: Catalog,
         *,
         durable: bool,
+        secrets: Secrets | None = None,
     ) -> None:
         self._plan = plan
         self._tasks = tasks
         self._catalog = catalog
         self._provided = provided
         self._durable = durable
+        self._secrets = secrets
         self._constants: dict[int, Durable] = {}
         self.brought = False
         """Whether files may be in scratch folders because of values."""
@@ -225,7 +231,7 @@ class Flow:
             if reader is ANY:
                 reader = self._type_of(arg.value, row.scope)
             value = self.argument(row, arg)
-            made[arg.name] = await self.load(value, reader, context)
+            made[arg.name] = await self.load(value, reader, context, reveal=True)
         return made
 
     def _object(self, name: str, row: Row, context: NodeContext) -> object:
@@ -233,15 +239,21 @@ class Flow:
             return context
         return failure_in(row.scope) if name == FAILURE else self._provided[name]
 
-    async def load(self, value: Value, reader: ValueType, place: Place) -> object:
-        """The live form of a value: decoded, fetched, projected."""
+    async def load(
+        self, value: Value, reader: ValueType, place: Place, *, reveal: bool = False
+    ) -> object:
+        """The live form of a value: decoded, fetched, projected.
+
+        `reveal`: it is for a node that runs in this process, so secrets are put in; for all else
+        they stay references.
+        """
         if isinstance(value, Part):
-            whole = await self.load(value.stored, value.type, place)
+            whole = await self.load(value.stored, value.type, place, reveal=reveal)
             for step in value.path:
                 whole = apply_step(whole, step.key, attribute=step.attribute)
             return whole
         if type(value) is Compound and _has_parts(value):
-            return await self._load_parts(value, place)
+            return await self._load_parts(value, place, reveal=reveal)
         if isinstance(value, Live):
             return value.value
         if needs_settling(value):
@@ -249,7 +261,32 @@ class Flow:
         if needs_bringing(value):
             self.brought = True
             value = await bring(value, self._catalog, place.incoming)
+        if holds_secret(value):
+            if reveal:
+                return await self._reveal(value, reader)
+            reader = ANY
         return reader.decode(value)
+
+    async def _reveal(self, value: Stored, reader: ValueType) -> object:
+        """The value with its secrets; in a thread, since a provider may wait for anything."""
+        secrets = self._secrets
+        if secrets is None:
+            message = f"Secret({secret_names(value)[0]!r}): this engine has no secret providers"
+            raise SecretError(message)
+        shown = await anyio.to_thread.run_sync(reveal_all, value, secrets.resolve)
+        return decode_secret(reader, value, shown)
+
+    async def _mask(self, made: Mapping[str, Stored], work: Work | None) -> None:
+        """Know the secrets of an attempt elsewhere, so that they are masked in its output."""
+        names = dict.fromkeys(secret_names(*made.values()))
+        if type(work) is Shell:
+            names |= dict.fromkeys(name for _, name in work.secrets)
+        secrets = self._secrets
+        if names and secrets is not None:
+            for name in names:
+                # Where it cannot be had here it may still be there, and the node says if not.
+                with contextlib.suppress(SecretError):
+                    await anyio.to_thread.run_sync(secrets.resolve, name)
 
     async def _constant(self, value: Stored) -> Durable:
         """A file or a large value that is written in the graph: to the catalog, once a run."""
@@ -258,23 +295,30 @@ class Flow:
             known = self._constants[id(value)] = await settle(value, self._catalog)
         return known
 
-    async def _load_parts(self, value: Compound, place: Place) -> object:
-        items = [await self.load(item, ANY, place) for item in value.items]
+    async def _load_parts(self, value: Compound, place: Place, *, reveal: bool) -> object:
+        items = [await self.load(item, ANY, place, reveal=reveal) for item in value.items]
         if value.kind == "dict":
             return dict(zip(value.keys, items, strict=True))
         return tuple(items) if value.kind == "tuple" else items
 
-    async def durable_inputs(self, row: Row, folder: Path) -> dict[str, Stored]:
+    async def durable_inputs(
+        self, row: Row, folder: Path, work: Work | None = None
+    ) -> dict[str, Stored]:
         """Arguments for a worker elsewhere: stored values only, large ones in the catalog."""
         made: dict[str, Stored] = {}
         for arg in row.node.args:
             if type(arg.value) is not FromProvided or arg.value.name == FAILURE:
                 made[arg.name] = await self.durable(self.argument(row, arg), folder)
+        await self._mask(made, work)
         return made
 
     async def durable(self, value: Value, folder: Path) -> Durable:
         """A form of `value` that can leave the process; NoCodec where it has none."""
-        if isinstance(value, Part) or (isinstance(value, Compound) and _has_parts(value)):
+        if isinstance(value, Compound) and _has_parts(value):
+            # Piece by piece: files stay blobs, and secrets stay references.
+            items = tuple([await self.durable(item, folder) for item in value.items])
+            return Compound(value.kind, items, value.keys)
+        if isinstance(value, Part):
             made = ANY.encode(await self.load(value, ANY, Folder(folder)))
             return await settle(made, self._catalog)
         if isinstance(value, Live):
@@ -389,7 +433,7 @@ def _value_or_failure(row: Row) -> Stored:
 
 def _away(value: object) -> bool:
     return type(value) is Encoded and (
-        value.data is None or needs_bringing(value) or needs_settling(value)
+        value.data is None or value.codec == CODEC or needs_settling(value)
     )
 
 

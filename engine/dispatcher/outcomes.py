@@ -17,6 +17,7 @@ from onready.engine.dispatcher.tasks import LiveTask
 from onready.engine.errors import Failure
 from onready.engine.events import NodeCancelled, NodeFailed, NodeLost, NodeRetrying
 from onready.engine.failure import failure_from
+from onready.engine.masking import mask_failure
 from onready.engine.scheduler.commands import RetryDue
 from onready.engine.scheduler.retry import DRIVER, TAKEOVERS, is_infrastructure, retry_delay
 from onready.engine.scheduler.rules import may_start
@@ -52,6 +53,7 @@ class Outcomes:
         dispatcher = self._dispatcher
         if not failure.node:
             failure = msgspec.structs.replace(failure, node=str(row.key), attempt=number)
+        failure = mask_failure(failure)
         now = dispatcher.now()
         inbox = dispatcher.inbox
         delay = self._delay(row, number, failure)

@@ -202,7 +202,7 @@ class RemoteFeed:
             name=ticket.name,
             backend=self._name,
             work=task.spec.work,
-            inputs=await dispatcher.flow.durable_inputs(row, folder),
+            inputs=await dispatcher.flow.durable_inputs(row, folder, task.spec.work),
             resources=task.spec.resources,
             catalog=dispatcher.services.catalog,
             folder=folder,
@@ -211,6 +211,7 @@ class RemoteFeed:
             options=task.spec.options,
             fingerprint=dispatcher.plan.fingerprint,
             function=task.function,
+            secrets=dispatcher.services.secrets,
         )
         if not ticket.recovers:
             return await self._backend.execute(attempt, reporter)

@@ -18,6 +18,7 @@ from onready.engine.context import NodeContext
 from onready.engine.errors import InternalError
 from onready.engine.events import AnyEvent, BackendWarning, NodeLog, NodeProgress, NodeStarted
 from onready.engine.logs import LogStore, LogWriter
+from onready.engine.masking import mask_text
 from onready.engine.names import NodeKey, dispatch_name
 from onready.engine.scheduler.commands import Fact
 from onready.engine.scheduler.state import Row
@@ -66,11 +67,13 @@ class AttemptReporter:
 
     def progress(self, fraction: float | None, message: str) -> None:
         at = self._desk.now()
-        self._tell(NodeProgress(0, at, self._row.key, self.number, fraction, message))
+        text = mask_text(message)
+        self._tell(NodeProgress(0, at, self._row.key, self.number, fraction, text))
 
     def warning(self, code: str, message: str) -> None:
         at = self._desk.now()
-        self._tell(BackendWarning(0, at, self._row.key, self.number, code, message))
+        text = mask_text(message)
+        self._tell(BackendWarning(0, at, self._row.key, self.number, code, text))
 
     def log(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
         if not data:

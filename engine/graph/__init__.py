@@ -11,6 +11,7 @@ from onready.engine.graph.function import Graph, graph
 from onready.engine.graph.markers import Provided, each
 from onready.engine.graph.refs import Ref
 from onready.engine.graph.repeating import repeat
+from onready.engine.graph.secrets import Secret
 from onready.engine.graph.shell import shell
 from onready.engine.graph.task import AsyncTask, SyncTask, Task, task
 
@@ -22,6 +23,7 @@ __all__ = [
     "GraphBuilder",
     "Provided",
     "Ref",
+    "Secret",
     "SyncTask",
     "Task",
     "branch",

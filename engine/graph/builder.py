@@ -21,6 +21,7 @@ from onready.engine.graph.locate import here
 from onready.engine.graph.recorder import Recorder, input_ref
 from onready.engine.graph.refs import Ref, entries_of
 from onready.engine.graph.repeating import record_repeat
+from onready.engine.graph.secrets import refuse_secret_result
 from onready.engine.graph.settings import seconds, truth
 from onready.engine.graph.shell import record_shell
 from onready.engine.names import is_name
@@ -298,6 +299,7 @@ class GraphBuilder:
         recorder = self._open()
         body = recorder.body
         body.result = recorder.value(result, MISSING, f"the result of {body.name}", "")
+        refuse_secret_result(body)
         given = dict(inputs or {})
         for name in given:
             if name not in body.inputs:

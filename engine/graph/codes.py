@@ -145,6 +145,10 @@ class Code(Enum):
         "A task wants the failure, Provided(Failure), and no rescue gives it one.",
         "Call it in the handler of a rescue: rescue(body.bind(...), handler.bind(...)).",
     )
+    G048 = (
+        "Secret(...) is used in a way that it cannot work, or that would show it.",
+        "Pass it to the task that uses it; give it to a program as an environment variable.",
+    )
     # --- backends --------------------------------------------------------------------------
     G050 = ("There is no backend of that name.", "Use one of the configured backends.")
     G051 = ("The backend cannot do what the node needs.", "Choose another backend.")

@@ -152,9 +152,13 @@ class Definition(Generic[P, R]):
             message = f"limit={self.limit} on a plain call of {self.label}"
             raise Code.G041.error(message, here(), cure)
         function = self.function
+        given = function.arrange(args, kwargs)
+        if function.secrets:
+            # The default of the function itself is a mere reference: it must come as an input.
+            given = given | {k: v for k, v in function.secrets.items() if k not in given}
         return recorder.add(
             self,
-            function.arrange(args, kwargs),
+            given,
             function.accepts,
             kind,
             name=name or self.node_name,

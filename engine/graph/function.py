@@ -17,6 +17,7 @@ from onready.engine.graph.functions import Function, annotation_text
 from onready.engine.graph.locate import here
 from onready.engine.graph.recorder import Recorder, current_recorder, input_ref
 from onready.engine.graph.refs import Ref
+from onready.engine.graph.secrets import refuse_secret_result
 from onready.engine.graph.settings import Unset, seconds
 from onready.engine.options import OnError
 
@@ -113,6 +114,7 @@ class Graph(Definition[P, R]):
             body.result = recorder.value(
                 result, function.returns, f"the result of {self.label}", ""
             )
+            refuse_secret_result(body)
         finally:
             current_recorder.reset(token)
         return body

@@ -20,6 +20,7 @@ from typing import Final
 from onready.engine.graph.codes import Code, did_you_mean
 from onready.engine.graph.locate import here, place_of
 from onready.engine.graph.markers import ProvidedObject
+from onready.engine.values.secret import SecretRef
 
 MISSING: Final = inspect.Parameter.empty
 """Stands for "no annotation" and "no default"."""
@@ -57,6 +58,9 @@ class Function:
         self.order = tuple(p.name for p in self.parameters.values() if not p.keyword_only)
         self.required = frozenset(p.name for p in self.parameters.values() if p.required)
         self.provided = tuple(p for p in self.parameters.values() if p.provided)
+        self.secrets = {
+            p.name: p.default for p in self.parameters.values() if type(p.default) is SecretRef
+        }
         # A call that gives exactly these by position needs no further look.
         self.plain = self.order if len(self.order) == len(self.parameters) else None
 

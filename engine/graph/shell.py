@@ -2,7 +2,8 @@
 
 The command is split into arguments before any value is filled in, so that a value is always one
 argument or a part of one. A value is never pasted into the text of a program: a script given to
-an interpreter (`sh -c`, `python -c`) gets its values from the environment or as its arguments.
+an interpreter (`sh -c`, `python -c`) gets its values from the environment or as its arguments. A
+secret is never an argument: command lines are public on a machine.
 
 Rule of this room: builds the command and checks it; backends run it.
 """
@@ -19,10 +20,12 @@ from onready.engine.graph.functions import MISSING
 from onready.engine.graph.locate import here
 from onready.engine.graph.recorder import Recorder, recording
 from onready.engine.graph.refs import Ref, entries_of
+from onready.engine.graph.secrets import refuse_in_arguments
 from onready.engine.graph.settings import TaskOptions, read_options, truth
 from onready.engine.names import is_name
 from onready.engine.options import Resources, Retry
 from onready.engine.spi import Shell
+from onready.engine.values.secret import SecretRef
 
 if TYPE_CHECKING:
     from onready.engine.values import File
@@ -126,7 +129,8 @@ def shell(
 
     The value is what it wrote to standard output, as text without the last newline. With
     `outputs`, paths below the folder it runs in, it is those files by path; for one path given
-    as a text, that file. `environment` are further variables. `after` and `always` are those of
+    as a text, that file. `environment` are further variables; a secret in it, or in `inputs`,
+    reaches the program as a variable alone. `after` and `always` are those of
     `Task.with_options`, the other options those of `task`; the default backend is `subprocess`.
     Raises GraphError.
     """
@@ -153,7 +157,8 @@ def record_shell(
     _check_placeholders(argv, values)
     paths = (outputs,) if isinstance(outputs, str) else tuple(outputs or ())
     _check_outputs(paths)
-    work = Shell(_with_literals(argv, values), _variables(environment), tuple(values), paths)
+    plain, secrets = _variables(environment)
+    work = Shell(_with_literals(argv, values), plain, tuple(values), paths, secrets=secrets)
     program = argv[0].rpartition("/")[2]
     command_ = ShellCommand(
         program if is_name(program) else "shell", work, read_options(options, _DEFAULTS)
@@ -219,6 +224,7 @@ def _check_placeholders(argv: tuple[str, ...], values: Mapping[str, object]) -> 
                 message = f"the command wants {{{key}}}, and no input has that name"
                 cure = f"{did_you_mean(key, values)} Write {{{{{key}}}}} for a literal {{{key}}}."
                 raise Code.G003.error(message, here(), cure)
+            refuse_in_arguments(key, values)
             if _is_script(argv, index):
                 message = f"{{{key}}} stands in program text, which a value could change"
                 raise Code.G044.error(message, here(), _script_cure(key))
@@ -261,11 +267,21 @@ def _check_outputs(paths: tuple[object, ...]) -> None:
             raise Code.G043.error(message, here(), 'Give a relative path: "report.txt".')
 
 
-def _variables(environment: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
-    pairs = sorted((environment or {}).items())
-    for key, value in cast("list[tuple[str, object]]", pairs):
+_Pairs = tuple[tuple[str, str], ...]
+
+
+def _variables(environment: Mapping[str, str] | None) -> tuple[_Pairs, _Pairs]:
+    """The variables with their values, and those whose values are secrets with the names."""
+    plain: list[tuple[str, str]] = []
+    secrets: list[tuple[str, str]] = []
+    given: Mapping[str, object] = environment or {}
+    for key, value in sorted(given.items(), key=lambda pair: pair[0]):
+        if type(value) is SecretRef and _ASSIGNMENT.match(key):
+            secrets.append((key, value.name))
+            continue
         if not isinstance(value, str) or not _ASSIGNMENT.match(key) or "\0" in value:
             message = f"environment= sets {key!r} to {value!r:.60}"
             cure = "Give texts; what comes from another node belongs into inputs=."
             raise Code.G043.error(message, here(), cure)
-    return tuple(pairs)
+        plain.append((key, value))
+    return tuple(plain), tuple(secrets)

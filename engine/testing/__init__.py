@@ -14,7 +14,7 @@ with contextlib.suppress(ImportError):
     import pytest
 
     # Before the import: failed assertions of a suite then say what they compared.
-    for suite in ("backend_suite", "bulk_suite", "catalog_suite", "run_log_suite"):
+    for suite in ("backend_suite", "bulk_suite", "catalog_suite", "run_log_suite", "secret_suite"):
         pytest.register_assert_rewrite(f"onready.engine.testing.{suite}")
 
 from onready.engine.testing.clock import ManualClock as ManualClock

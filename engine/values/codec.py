@@ -26,14 +26,15 @@ _BUILT_IN: Final = {
     "polars": "tables:PolarsCodec",
     "pyarrow": "tables:ArrowCodec",
     "pickle": "pickled:PickleCodec",
+    "secret": "secret:SecretCodec",
 }
 _PACKAGES: Final = {
-    "pathlib": "path",
-    "onready": "path",
-    "numpy": "numpy",
-    "pandas": "pandas",
-    "polars": "polars",
-    "pyarrow": "pyarrow",
+    "pathlib": ("path",),
+    "onready": ("path", "secret"),
+    "numpy": ("numpy",),
+    "pandas": ("pandas",),
+    "polars": ("polars",),
+    "pyarrow": ("pyarrow",),
 }
 RESERVED: Final = frozenset({*_BUILT_IN, "json", "file", "dir", "parts"})
 
@@ -73,8 +74,7 @@ def leaf_codec(kind: type) -> Codec | None:
 
 def _find(kind: type) -> Codec | None:
     for base in kind.__mro__:
-        name = _PACKAGES.get(base.__module__.partition(".")[0])
-        if name is not None:
+        for name in _PACKAGES.get(base.__module__.partition(".")[0], ()):
             codec = _built_in(name)
             if codec.handles(kind):
                 return codec

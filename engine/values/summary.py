@@ -60,6 +60,8 @@ def _encoded(stored: Encoded, depth: int) -> str:
         return f"<{stored.meta} {Path(os.fsdecode(stored.data)).name}>"
     if stored.codec in {"file", "dir"}:
         return f"<{stored.codec} {stored.meta.split(':', 2)[-1]} {size_text(stored.size)}>"
+    if stored.codec == "secret" and stored.data is not None:
+        return f"Secret({stored.data.decode()!r})"
     return f"<{stored.codec} {size_text(stored.size)}>"
 
 

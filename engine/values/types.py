@@ -22,6 +22,7 @@ from onready.engine.values.misfit import Misfit, type_name
 from onready.engine.values.raw import BYTES
 from onready.engine.values.reading import loads
 from onready.engine.values.scalars import is_scalar
+from onready.engine.values.secret import refers_to_secret
 from onready.engine.values.stored import Compound, Encoded, Live, Stored
 from onready.engine.values.validation import Validator, soften
 from onready.engine.values.writing import dumps, encode_leaf, has_json_form
@@ -96,11 +97,21 @@ class ValueType:
                 return self._encode(value, check=False)
             if self._check.passes(value):
                 return self._encode(value, check=False)
-            return self._encode(self._fit(value), check=True)
+            return self._encode_fitted(value)
         except Misfit as misfit:
             raise misfit.public() from misfit.__cause__
         except RecursionError:
             raise NoCodec(_ENDLESS) from None
+
+    def _encode_fitted(self, value: object) -> Stored:
+        try:
+            fitted = self._fit(value)
+        except Misfit:
+            # A secret is a text by and by: whether it fits is seen where the node runs.
+            if refers_to_secret(value):
+                return self._encode(value, check=False)
+            raise
+        return self._encode(fitted, check=True)
 
     def _encode(self, value: object, *, check: bool) -> Stored:
         if self.codec:

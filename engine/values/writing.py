@@ -33,6 +33,8 @@ _TEXT: Final = frozenset({str})
 _SIMPLE: Final = frozenset({type(None), bool, int, str})
 _NUMBERS: Final = frozenset({int, float})
 _ITEMS: Final = frozenset({list, tuple, set, frozenset, dict})
+_APART: Final = frozenset({"path", "secret"})
+"""Codecs whose pieces are handled by others on their way, so they stay where those see them."""
 _PAIRS: Final = {OrderedDict: "ordereddict", Counter: "counter"}
 _OTHERS: Final = frozenset({deque, defaultdict, *_PAIRS})
 FACTORIES: Final[dict[str, type]] = {
@@ -245,7 +247,7 @@ class Writer:
         if codec is None:
             return self._pydantic(value, kind)
         data, meta = encode_leaf(codec, value)
-        if codec.name == "path" or len(data) > INLINE_LIMIT:
+        if codec.name in _APART or len(data) > INLINE_LIMIT:
             self.parts.append(Encoded(codec.name, data, None, len(data), meta))
             return self._tag("part", len(self.parts))
         return self._tag("leaf", [codec.name, meta, base64.b64encode(data).decode()])

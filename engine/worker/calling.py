@@ -18,8 +18,9 @@ from onready.engine.errors import BackendError, ValueMismatch
 from onready.engine.failure import failure_from
 from onready.engine.loading import load_function
 from onready.engine.names import NodeKey
-from onready.engine.spi import Call, Failed, Succeeded
+from onready.engine.spi import Call, Failed, Secrets, Succeeded
 from onready.engine.values import ValueType
+from onready.engine.values.secret import decode_secret, holds_secret, reveal
 from onready.engine.values.stored import Stored
 from onready.engine.worker.ending import Terminated, TimeUp
 
@@ -63,7 +64,9 @@ class Callee:
             if name != "return" and name not in self.contexts
         }
 
-    def arguments(self, inputs: Mapping[str, Stored]) -> dict[str, object]:
+    def arguments(
+        self, inputs: Mapping[str, Stored], secrets: Secrets | None = None
+    ) -> dict[str, object]:
         """The inputs, decoded, and the node's context where a parameter asks for it."""
         arguments: dict[str, object] = {}
         accepts = self.accepts
@@ -72,7 +75,13 @@ class Callee:
             if kind is None:
                 kind = accepts[name] = ValueType.any()
             try:
-                arguments[name] = stored if type(stored) is kind.exact else kind.decode(stored)
+                arguments[name] = (
+                    stored
+                    if type(stored) is kind.exact
+                    else kind.decode(stored)
+                    if secrets is None or not holds_secret(stored)
+                    else decode_secret(kind, stored, reveal(stored, secrets.resolve))
+                )
             except ValueMismatch as error:
                 message = f"input {name!r}: {error}"
                 raise ValueMismatch(message, error.path) from error
@@ -81,9 +90,9 @@ class Callee:
                 arguments[name] = current()
         return arguments
 
-    def call(self, inputs: Mapping[str, Stored]) -> Stored:
+    def call(self, inputs: Mapping[str, Stored], secrets: Secrets | None = None) -> Stored:
         """Decode, run, encode; the value may need settling. Raises whatever the user raised."""
-        return self.returns.encode(run_function(self.function, self.arguments(inputs)))
+        return self.returns.encode(run_function(self.function, self.arguments(inputs, secrets)))
 
 
 def _context_parameters(function: Callable[..., object]) -> tuple[str, ...]:
@@ -134,15 +143,21 @@ def callee_of(reference: str, codec: str) -> Callee:
 
 
 def run_call(
-    work: Call, inputs: Mapping[str, Stored], source: ContextSource, key: NodeKey, attempt: int
+    work: Call,
+    inputs: Mapping[str, Stored],
+    source: ContextSource,
+    key: NodeKey,
+    attempt: int,
+    secrets: Secrets | None = None,
 ) -> Succeeded | Failed:
     """One attempt of `work`: everything that goes wrong in it is a Failed.
 
-    Inputs must be here already; the value of a Succeeded may need settling.
+    Inputs must be here already; the value of a Succeeded may need settling. `secrets` has the
+    values of those among the inputs, None where there are none.
     """
     bind((source, key, attempt))
     try:
-        return Succeeded(callee_of(work.reference, work.codec).call(inputs))
+        return Succeeded(callee_of(work.reference, work.codec).call(inputs, secrets))
     except Terminated:
         raise
     except TimeUp as error:

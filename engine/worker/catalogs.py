@@ -1,4 +1,4 @@
-"""A catalog for code without an event loop: the worker's own.
+"""What a worker opens for itself: a catalog for code without an event loop; secret providers.
 
 The catalog lives in a loop in a thread of its own, started at the first need, so that the user's
 function has the main thread: signals, and libraries that insist on it, work there alone.
@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from onready.engine.crashpoints import crash_point
 from onready.engine.spi import Catalog
 from onready.engine.values import bring, needs_bringing, settle
 from onready.engine.values.stored import Durable, Stored
+
+if TYPE_CHECKING:
+    from onready.engine.secrets import SecretProviders
 
 T = TypeVar("T")
 
@@ -61,6 +64,15 @@ class WorkerCatalog:
         settled = self.ask(settle, value, self.catalog)
         crash_point("stage.after")
         return settled
+
+
+def providers(settings: str) -> SecretProviders | None:
+    """The secret providers that a driver's settings describe; None for no settings."""
+    if not settings:
+        return None
+    from onready.engine.secrets import SecretProviders
+
+    return SecretProviders.of(settings)
 
 
 def any_needs_bringing(inputs: Mapping[str, Stored]) -> bool:

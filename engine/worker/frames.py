@@ -36,6 +36,8 @@ class Job(msgspec.Struct, array_like=True, tag="job"):
     folder: str
     catalog: str
     inputs: dict[str, Durable]
+    secrets: str = ""
+    """Settings of the secret providers, where an input is a secret."""
 
 
 class Progress(msgspec.Struct, array_like=True, tag="progress"):

@@ -20,6 +20,7 @@ from onready.engine.values.stored import Stored
 
 PREFIX: Final = "ONREADY_INPUT_"
 """Inputs are variables with this before their name in capitals."""
+CURE: Final = "let the program read the input's variable, ONREADY_INPUT_<NAME>"
 _PLACE: Final = re.compile(
     r"\{\{(?P<literal>[A-Za-z_][A-Za-z0-9_]*)\}\}"
     r"|(?<!\{)\{(?P<input>[A-Za-z_][A-Za-z0-9_]*)\}(?!\})"
@@ -75,6 +76,16 @@ def arguments(shell: Shell, given: Mapping[str, str]) -> tuple[str, ...]:
         return f"{{{literal}}}" if literal is not None else given.get(match["input"], match[0])
 
     return tuple(_PLACE.sub(fill, part) if "{" in part else part for part in shell.argv)
+
+
+def placeholders(shell: Shell) -> frozenset[str]:
+    """The inputs that stand in the command line."""
+    return frozenset(
+        match["input"]
+        for part in shell.argv
+        for match in _PLACE.finditer(part)
+        if match["input"] in shell.inputs
+    )
 
 
 def environment(shell: Shell, given: Mapping[str, str]) -> dict[str, str]:

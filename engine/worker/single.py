@@ -34,7 +34,7 @@ from onready.engine.spi import (
     result_name,
 )
 from onready.engine.worker.calling import run_call
-from onready.engine.worker.catalogs import WorkerCatalog
+from onready.engine.worker.catalogs import WorkerCatalog, providers
 from onready.engine.worker.ending import Terminated, TimeUp, die_by_term, raise_after, raise_on_term
 from onready.engine.worker.record import encode_record
 from onready.engine.worker.speaking import WorkerSource, tell_by_variable
@@ -131,12 +131,13 @@ def _outcome(envelope: Envelope, catalog: WorkerCatalog) -> Succeeded | Failed:
     assert isinstance(work, Call)  # `read_envelope` saw to it
     folder = _folder()
     source = WorkerSource(envelope.run, folder, tell_by_variable)
+    secrets = providers(envelope.secrets)
     try:
         inputs = catalog.bring(envelope.inputs, folder)
         if envelope.timeout is not None:
             raise_after(envelope.timeout)
         key = NodeKey.parse(envelope.node)
-        outcome = run_call(work, inputs, source, key, envelope.attempt)
+        outcome = run_call(work, inputs, source, key, envelope.attempt, secrets)
         raise_after(0)
         if isinstance(outcome, Succeeded):
             outcome = Succeeded(catalog.settle(outcome.value))
@@ -150,6 +151,8 @@ def _outcome(envelope: Envelope, catalog: WorkerCatalog) -> Succeeded | Failed:
         return outcome
     finally:
         source.remove_folder()
+        if secrets is not None:
+            secrets.close()
 
 
 def _failed(envelope: Envelope, error: BaseException, kind: FailureKind | None = None) -> Failed:

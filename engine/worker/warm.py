@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from onready.engine.failure import failure_from
 from onready.engine.names import NodeKey
@@ -25,7 +25,7 @@ from onready.engine.spi import Call, Failed, Succeeded
 from onready.engine.values import needs_settling
 from onready.engine.values.stored import Stored
 from onready.engine.worker.calling import run_call
-from onready.engine.worker.catalogs import WorkerCatalog, any_needs_bringing
+from onready.engine.worker.catalogs import WorkerCatalog, any_needs_bringing, providers
 from onready.engine.worker.ending import Terminated, die_by_term, raise_on_term
 from onready.engine.worker.frames import (
     Done,
@@ -37,6 +37,9 @@ from onready.engine.worker.frames import (
     frame,
 )
 from onready.engine.worker.speaking import WorkerSource
+
+if TYPE_CHECKING:
+    from onready.engine.secrets import SecretProviders
 
 DESCRIPTOR: Final = 3
 """Where the driver puts the worker's end of the socket."""
@@ -50,6 +53,7 @@ class WarmWorker:
         self._channel = channel
         self._reader = FrameReader()
         self._catalogs: dict[str, WorkerCatalog] = {}
+        self._secrets: dict[str, SecretProviders | None] = {"": None}
 
     def serve(self) -> None:
         """Do jobs until the driver closes the socket."""
@@ -67,6 +71,9 @@ class WarmWorker:
         """Give catalogs back."""
         for catalog in self._catalogs.values():
             catalog.close()
+        for secrets in self._secrets.values():
+            if secrets is not None:
+                secrets.close()
 
     def _run(self, job: Job) -> Done:
         folder = Path(job.folder)
@@ -88,7 +95,10 @@ class WarmWorker:
             source.asked = True  # files among the inputs are in the folder
             inputs = self._catalog(job.catalog).bring(inputs, folder)
         call = Call(job.reference, job.codec)
-        outcome = run_call(call, inputs, source, NodeKey.parse(job.node), job.attempt)
+        if job.secrets not in self._secrets:
+            self._secrets[job.secrets] = providers(job.secrets)
+        secrets = self._secrets[job.secrets]
+        outcome = run_call(call, inputs, source, NodeKey.parse(job.node), job.attempt, secrets)
         if isinstance(outcome, Succeeded) and job.catalog and needs_settling(outcome.value):
             outcome = Succeeded(self._catalog(job.catalog).settle(outcome.value))
         return outcome

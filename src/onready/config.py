@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
@@ -33,6 +33,7 @@ DEFAULTS: Final[Mapping[str, object]] = {
     "grace": 10.0,
     "pools": {},
     "backends": {},
+    "secrets": ["env"],
 }
 SECRET: Final = re.compile(
     r"(?i)(secret|token|passw|passphrase|credential|api_?key|private_?key|access_?key)"
@@ -55,7 +56,8 @@ class Value:
 class Config:
     """The settings of one command.
 
-    `run_log` and `catalog` are addresses or tables with `type`; None leaves the engine's default.
+    `run_log` and `catalog` are addresses or tables with `type`, `secrets` a list of such; None
+    leaves the engine's default.
     `grace` is in seconds. `values` has every setting with its origin, for `onready config show`.
     """
 
@@ -66,6 +68,7 @@ class Config:
     grace: float = 10.0
     pools: Mapping[str, int] = field(default_factory=dict)
     backends: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    secrets: Sequence[Plugin] | None = None
     values: tuple[Value, ...] = ()
     file: str = ""
     profile: str = ""
@@ -236,6 +239,7 @@ def build(settings: Mapping[str, object], values: list[Value], name: str, profil
         grace=cast("float", settings.get("grace", 10.0)),
         pools=cast("Mapping[str, int]", settings.get("pools", {})),
         backends=cast("Mapping[str, Mapping[str, object]]", settings.get("backends", {})),
+        secrets=cast("Sequence[Plugin] | None", settings.get("secrets")),
         values=tuple(values),
         file=name,
         profile=profile,
@@ -261,6 +265,9 @@ def masked(key: str, value: object) -> object:
     """
     if isinstance(value, Mapping):
         return {name: masked(str(name), item) for name, item in value.items()}
+    if key == "secrets" and isinstance(value, list):
+        # Its items are providers: only what they hold may be secret.
+        return [masked("provider", item) for item in value]
     if isinstance(value, list):
         return [masked(key, item) for item in value]
     if isinstance(value, str) and not re.fullmatch(r"\{\{[^{}]*\}\}", value):

@@ -30,6 +30,8 @@ from onready.config import (
 from onready.engine.errors import ConfigError
 from onready.engine.settings import fill_variables, settings_error
 
+_PLUGINS = frozenset({"run_log", "catalog", "backends", "secrets"})
+
 
 class Settings(BaseModel):
     """What a configuration may say. Times are in seconds."""
@@ -48,6 +50,9 @@ class Settings(BaseModel):
     pools: dict[str, int] = Field({}, description="slots of each named pool")
     backends: dict[str, dict[str, object]] = Field(
         {}, description="settings of each backend, by the name that tasks use"
+    )
+    secrets: list[str | dict[str, object]] | None = Field(
+        None, description="providers of secrets in the order to ask them, as addresses or tables"
     )
 
 
@@ -107,7 +112,7 @@ def _environment(env: Mapping[str, str]) -> dict[str, object]:
 def _filled(layer: Layer) -> dict[str, object]:
     """`{{VAR}}` filled, but for plug-ins' settings: the registry fills those when it opens them."""
     return {
-        key: value if key in {"run_log", "catalog", "backends"} else fill_variables(value, key)
+        key: value if key in _PLUGINS else fill_variables(value, key)
         for key, value in layer.settings.items()
     }
 

@@ -169,6 +169,25 @@ def test_variables_that_are_nearly_ours(tmp_path: Path) -> None:
         load_config(folder=tmp_path, env={"ONREADY_POOLS": "gpu=3"})
 
 
+def test_providers_of_secrets(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "onready.toml",
+        'secrets = ["env", {type = "vault", token = "{{VAULT}}", key = "k", api_key = "x"}]\n',
+    )
+    config = load_config(folder=tmp_path, env={})
+    # Not filled in: each process that opens the provider does.
+    table = {"type": "vault", "token": "{{VAULT}}", "key": "k", "api_key": "x"}
+    assert config.secrets == ["env", table]
+    assert masked("secrets", config.secrets) == ["env", table | {"api_key": "********"}]
+    by_variable = load_config(folder=tmp_path, env={"ONREADY_SECRETS": '["file:/run/secrets"]'})
+    assert by_variable.secrets == ["file:/run/secrets"]
+    assert load_config(folder=tmp_path / "none", env={}).secrets is None
+    write(tmp_path, "onready.toml", 'secrets = "env"\n')
+    with pytest.raises(ConfigError, match="secrets"):
+        load_config(folder=tmp_path, env={})
+
+
 def test_secrets_are_masked() -> None:
     assert masked("backends.b.token", "abc") == "********"
     assert masked("backends.b.api_key", "abc") == "********"

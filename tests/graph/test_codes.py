@@ -1,7 +1,6 @@
 """Each code of the table: raised where it says, with file, line and a suggestion.
 
-A case is a function whose faulty line is marked `# here`; `ELSEWHERE` are cases whose fault is
-where a task is defined.
+A case is a function whose faulty line is marked `# here`.
 """
 
 from __future__ import annotations
@@ -32,6 +31,8 @@ from tests.graph.defs import (
 
 Case = Callable[[], object]
 CASES: list[tuple[str, Case, str, str]] = []
+ELSEWHERE = {"G048"}
+"""Codes whose cases are in test_secret_codes.py."""
 
 
 def case(code: str, message: str, suggestion: str) -> Callable[[Case], Case]:
@@ -570,7 +571,7 @@ def test_code_place_and_suggestion(
 
 
 def test_every_code_has_a_case() -> None:
-    assert {entry[0] for entry in CASES} == set(CODES)
+    assert {entry[0] for entry in CASES} | ELSEWHERE == set(CODES)
 
 
 def test_every_code_has_a_meaning_and_a_cure() -> None:

@@ -10,7 +10,11 @@ from collections.abc import Iterator
 
 from tests.project.tree import ROOT, product, short, tree_of
 
-IMPORT_NAMES = {"pyyaml": "yaml", "pydantic-settings": "pydantic_settings"}
+IMPORT_NAMES = {
+    "pyyaml": "yaml",
+    "pydantic-settings": "pydantic_settings",
+    "python-dotenv": "dotenv",
+}
 """Packages that are imported under another name."""
 OPTIONAL = {
     "numpy": "codecs, for those who use it",

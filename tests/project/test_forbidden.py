@@ -1,17 +1,35 @@
-"""No code comes out of data: no pickle, eval, exec, shell or unsafe YAML in the product.
+"""F29: no code comes out of data: no pickle, eval, exec, shell or unsafe YAML in the product.
 
-The audit reads syntax trees. One file may use pickle: the codec that a user opts in to.
+The audit reads syntax trees. One file may use pickle: the codec that a user opts in to. Modules
+that are named at run time are imported by three files alone, which take entry points and the
+references of plans; no package that we need brings a pickler with it.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
+import sys
+from importlib import metadata
+from typing import get_args
 
 import pytest
+from packaging.requirements import Requirement
 
+from onready.engine import registry
+from onready.engine.errors import PluginError
 from tests.project.tree import ROOT, dotted, product, short, tree_of
 
 ALLOWED = {"engine/values/pickled.py": {"pickle"}}
+
+LOADERS = {
+    "engine/registry.py": "entry points of the declared groups",
+    "engine/values/codec.py": "entry points of onready.codecs, and built-in codecs from a table",
+    "engine/loading.py": "the references of a plan: the user's own functions",
+}
+"""Who may import what is only named at run time."""
+PICKLERS = {"dill", "cloudpickle", "jsonpickle", "pickle5", "joblib"}
+"""Distributions that make code of data; none may come with a plain install."""
 
 MODULES = {
     "pickle",
@@ -34,7 +52,6 @@ CALLS = {
     "os.system",
     "os.popen",
     "commands.getoutput",
-    "subprocess.getoutput",
     "subprocess.getstatusoutput",
     "asyncio.create_subprocess_shell",
     "yaml.load",
@@ -47,11 +64,32 @@ CALLS = {
     "pd.read_pickle",
     "joblib.load",
     "tempfile.mktemp",
+    "runpy.run_module",
+    "runpy.run_path",
+    "code.interact",
+    "os.execv",
+    "os.execve",
+    "os.execvp",
+    "os.execvpe",
+    "os.spawnv",
+    "os.spawnlp",
+    "subprocess.getoutput",
 }
+MAKERS = {"FunctionType", "CodeType"}
+"""To look for their instances is fine, to make one is not."""
 METHODS = {"to_pickle", "read_pickle", "create_subprocess_shell"}
 TRUE_KEYWORDS = {"shell", "allow_pickle"}
 STARTERS = {"run", "call", "check_call", "check_output", "Popen", "run_process", "open_process"}
-NAMES = {"ProcessPoolExecutor", "UnsafeLoader", "FullLoader", "UnsafeDumper"}
+NAMES = {
+    "ProcessPoolExecutor",
+    "UnsafeLoader",
+    "FullLoader",
+    "UnsafeDumper",
+    "CUnsafeLoader",
+    "CFullLoader",
+    "Unpickler",
+    "InteractiveInterpreter",
+}
 
 
 def findings(tree: ast.AST) -> list[tuple[int, str]]:
@@ -78,7 +116,7 @@ def _forbidden(node: ast.AST) -> list[str]:
 
 def _forbidden_call(node: ast.Call) -> list[str]:
     name = dotted(node.func)
-    found = [name] if name in CALLS else []
+    found = [name] if name in CALLS or _last(name) in MAKERS else []
     if isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
         found.append(node.func.attr)
     found += [
@@ -91,6 +129,21 @@ def _forbidden_call(node: ast.Call) -> list[str]:
         if isinstance(argument, ast.Constant) and _listed(str(argument.value)):
             found.append(str(argument.value))
     return found
+
+
+def dynamic_imports(tree: ast.AST) -> list[int]:
+    """The lines where a module is imported, or an entry point loaded, whose name is not written."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _is_dynamic(node, _last(dotted(node.func)))
+    ]
+
+
+def _is_dynamic(node: ast.Call, called: str) -> bool:
+    if called == "import_module":
+        return not (node.args and isinstance(node.args[0], ast.Constant))
+    return called in {"entry_points", "exec_module", "spec_from_file_location", "load_module"}
 
 
 def _may_be_true(value: ast.expr, called: str) -> bool:
@@ -125,6 +178,56 @@ def test_the_allow_list_names_files_that_exist_and_need_it() -> None:
         assert {what for _, what in findings(tree_of(path))} == allowed
 
 
+def test_modules_named_at_run_time_are_imported_by_the_loaders_alone() -> None:
+    found = {short(path) for path in product() if dynamic_imports(tree_of(path))}
+    assert found == set(LOADERS)
+
+
+def test_plug_ins_come_from_declared_entry_points_alone() -> None:
+    """A setting names an entry point; it is never a module, a file or a function by itself."""
+    groups = (registry.BACKENDS, registry.RUN_LOGS, registry.CATALOGS, registry.SECRETS)
+    for spec in ("os:system", "json", "tests.project.tree:product", "../x.py:f", "builtins:eval"):
+        before = set(sys.modules)
+        for group in groups:
+            with pytest.raises(PluginError, match="no plug-in"):
+                registry.load(group, spec)
+            with pytest.raises(PluginError, match="no plug-in"):
+                registry.load(group, spec.partition(":")[0])
+        assert {name for name in set(sys.modules) - before if "tests.project" in name} == set()
+    assert set(get_args(registry.Group)) == {*groups, registry.CODECS}
+
+
+def test_no_pickler_comes_with_a_plain_install() -> None:
+    todo, seen = ["onready"], set[str]()
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            for text in metadata.requires(name) or []:
+                needed = Requirement(text)
+                if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                    todo.append(needed.name.lower())
+    assert len(seen) > 15
+    assert seen & PICKLERS == set()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import_module(name)",
+        "importlib.import_module(f'{x}.y')",
+        "metadata.entry_points(group='x')",
+        "spec.loader.exec_module(module)",
+        "importlib.util.spec_from_file_location('x', path)",
+    ],
+)
+def test_the_audit_sees_imports_by_name(source: str) -> None:
+    assert dynamic_imports(ast.parse(source)) == [1]
+    assert dynamic_imports(ast.parse("importlib.import_module('json')")) == []
+
+
 @pytest.mark.parametrize(
     "source",
     [
@@ -148,6 +251,10 @@ def test_the_allow_list_names_files_that_exist_and_need_it() -> None:
         "numpy.load(path, allow_pickle=True)",
         "frame.to_pickle(path)",
         "importlib.import_module('dill')",
+        "runpy.run_path(path)",
+        "pickle.Unpickler(file)",
+        "yaml.load(text, yaml.CUnsafeLoader)",
+        "types.FunctionType(code, {})",
     ],
 )
 def test_the_audit_sees_what_is_planted(source: str) -> None:

@@ -16,6 +16,7 @@ from onready import (
     Retry,
     Run,
     RunOutcome,
+    Secret,
     each,
     graph,
     run_sync,
@@ -57,6 +58,11 @@ def nothing() -> None: ...
 
 
 @task
+def login(url: str, token: str = Secret("TOKEN"), more: str | None = Secret("MORE")) -> int:
+    return len(token) + len(url) + len(more or "")
+
+
+@task
 def best(models: list[Model]) -> Model:
     return models[0]
 
@@ -87,6 +93,9 @@ def main(url: str, alphas: list[float] | None = None) -> tuple[Model, list[list[
     assert_type(shell(["echo", "{x}"], inputs={"x": number}), str)
     assert_type(shell("make report", outputs="report.txt"), File)
     assert_type(shell("make all", outputs=["a", "b"]), dict[str, File])
+    assert_type(login(url), int)
+    login(url, Secret("OTHER"))
+    shell("curl", inputs={"a": Secret("A")}, environment={"TOKEN": Secret("TOKEN")})
     nothing()
     return best(fold(data, [0.1])), nested, number
 

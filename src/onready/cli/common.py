@@ -81,6 +81,7 @@ def engine_for(config: Config, *, memory: bool = False) -> Engine:
         "max_parallel": config.max_parallel,
         "pools": config.pools,
         "grace": config.grace,
+        "secrets": config.secrets,
     }
     if memory:
         return Engine.memory(**options)

@@ -12,12 +12,13 @@ import sys
 
 
 def name_nodes_in_logs() -> None:
-    """Have structlog write plain lines to stderr, with the run, node and attempt they are from."""
+    """Have structlog write plain lines to stderr, with run, node and attempt, secrets masked."""
     if "structlog" not in sys.modules:
         return
     import structlog
 
     from onready.engine.context import add_node_context
+    from onready.engine.masking import mask_event
 
     if structlog.is_configured():
         return
@@ -28,6 +29,7 @@ def name_nodes_in_logs() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.dev.ConsoleRenderer(colors=False),
+            mask_event,
         ],
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
