@@ -23,6 +23,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from onready.engine.cache import Answer, Cache, explain
 from onready.engine.cancelling import ask, new_request
 from onready.engine.dispatcher.core import RunOptions
 from onready.engine.driving import Driving, Surroundings
@@ -38,7 +39,7 @@ from onready.engine.host import Given, Host, create_catalog, create_run_log
 from onready.engine.keeper import Keeper, check_lease
 from onready.engine.logs import LogStore
 from onready.engine.lookup import Summary, find_run, summarise_run
-from onready.engine.names import is_run_id
+from onready.engine.names import NodeKey, is_run_id
 from onready.engine.naming import check_same, friendly_name, new_id
 from onready.engine.options import OnError
 from onready.engine.owner import new_owner
@@ -96,6 +97,7 @@ class StartOptions(TypedDict, total=False):
     backend: str | None
     select: Sequence[str]
     target: str
+    cache: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class _Options:
     provided: Mapping[str, object]
     backend: str = ""
     select: tuple[str, ...] = ()
+    cache: bool = True
 
 
 class Engine:
@@ -307,6 +310,7 @@ class Engine:
         backend: str | None = None,
         select: Sequence[str] = (),
         target: str = "",
+        cache: bool = True,
     ) -> Run[R]:
         """Start a graph; returns once the run is recorded.
 
@@ -314,8 +318,9 @@ class Engine:
         others RunConflict. `name` is for people. `on_error` overrides the graph's. `timeout` is
         in seconds for the whole run. `provided` adds live objects, `max_parallel` a limit of this
         run's own; `backend` runs every Python task there. `select` runs a part of the graph alone
-        (see `engine/plan/select.py`). `target` says where the graph came
-        from. Raises GraphError and InputError before anything is recorded.
+        (see `engine/plan/select.py`). `target` says where the graph came from. `cache` False runs
+        cached tasks like others, and keeps nothing of them. Raises GraphError and InputError
+        before anything is recorded.
         """
         self._driving()
         objects = self._provided | dict(provided or {})
@@ -323,7 +328,9 @@ class Engine:
         plan = select_nodes(plan, select)
         inputs = await self._settled(read_inputs(plan, bound.inputs))
         selected = tuple(select)
-        options = _Options(name, timeout, max_parallel, target, objects, backend or "", selected)
+        options = _Options(
+            name, timeout, max_parallel, target, objects, backend or "", selected, cache
+        )
         if id is None:
             return await self._begin(new_id(), plan, inputs, options)
         async with self._naming:
@@ -455,6 +462,7 @@ class Engine:
             epoch=lease.epoch,
             backend=options.backend,
             select=options.select,
+            cache=options.cache,
         )
         timeout = plan.timeout if options.timeout is None else options.timeout
         run_options = RunOptions(started, inputs, options.provided, timeout, self._grace)
@@ -554,6 +562,15 @@ class Engine:
         async for batch in self.run_log.read(run, after):
             for event in batch:
                 yield event
+
+    @property
+    def cache(self) -> Cache:
+        """The values of cached tasks in the catalog: to list and to clear."""
+        return Cache(self.catalog)
+
+    async def explain_cache(self, run: str, node: NodeKey) -> Answer:
+        """Why `node` was, or was not, taken from the cache in the run with that id."""
+        return await explain(self.cache, self.history(run), run, node)
 
 
 _CLOSED: Final = "this engine is not open: use `async with Engine(...) as engine:`"

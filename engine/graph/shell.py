@@ -69,6 +69,7 @@ def shell(
     backend: str = "",
     pool: str = "",
     resources: Resources | None = None,
+    cache: bool | str = False,
 ) -> str: ...
 @overload
 def shell(  # type: ignore[overload-overlap] # a text is a sequence too; the first that fits is meant
@@ -86,6 +87,7 @@ def shell(  # type: ignore[overload-overlap] # a text is a sequence too; the fir
     backend: str = "",
     pool: str = "",
     resources: Resources | None = None,
+    cache: bool | str = False,
 ) -> File: ...
 @overload
 def shell(
@@ -103,6 +105,7 @@ def shell(
     backend: str = "",
     pool: str = "",
     resources: Resources | None = None,
+    cache: bool | str = False,
 ) -> dict[str, File]: ...
 def shell(
     command: str | Sequence[object],
