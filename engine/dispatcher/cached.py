@@ -93,12 +93,12 @@ class Flights:
 
 
 class Flight:
-    """One row, and what its value is made of.
+    """One row, what its value is made of, and in the end the value itself.
 
     `replace`: a record is there, and is damaged. `landed`: who waited for its value was told.
     """
 
-    __slots__ = ("_cached", "ingredients", "key", "landed", "replace", "row")
+    __slots__ = ("_cached", "ingredients", "key", "landed", "replace", "row", "value")
 
     def __init__(self, cached: Cached, row: Row, ingredients: Ingredients) -> None:
         self._cached = cached
@@ -107,6 +107,7 @@ class Flight:
         self.key = ingredients.key
         self.replace = False
         self.landed = False
+        self.value: Stored = None
 
     def found(self, origin: str, value: Stored) -> None:
         self._cached.hit(self.row, origin, value)
@@ -269,6 +270,7 @@ class Cached:
         if row.state is not SUCCEEDED:
             self._flights.give_up(flight.key)
         else:
+            flight.value = row.value  # type: ignore[assignment] # a task's value is a stored one
             self._unwritten[id(flight)] = flight
             # Not before: a value must not be found whose success a crash takes back.
             self._dispatcher.journal.when_durable(partial(self._keep, flight))
@@ -279,7 +281,7 @@ class Cached:
         flight.landed = True
         dispatcher = self._dispatcher
         row = flight.row
-        value: Stored = row.value  # type: ignore[assignment] # a task's value is a stored one
+        value = flight.value
         if isinstance(value, Live):
             kind = type(value.value).__qualname__
             self._done(flight, f"its result ({kind}) has no stored form, and is not cached")
