@@ -122,9 +122,12 @@ def digest_of(value: Stored, name: str = "") -> str:
 
 def _tree(value: Stored) -> object:
     if type(value) is Encoded:
-        if value.codec == "json" and value.data is not None:
-            return _json(value.data, value.meta)
         data = value.data
+        if value.codec == "json" and data is not None:
+            try:
+                return _json(data, value.meta)
+            except (ValueError, LookupError, TypeError, AttributeError):
+                pass  # not as our writer makes it: then its bytes count
         digest = value.digest if data is None else blake3(data).hexdigest()
         return ["encoded", value.codec, value.meta, digest]
     if type(value) is Compound:

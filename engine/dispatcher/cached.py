@@ -64,13 +64,21 @@ class Waiter(Protocol):
 
 
 class Flights:
-    """The keys that are being worked out in one engine, each once, and who waits for them."""
+    """The keys that are being worked out in one engine, each once, and who waits for them.
+
+    A value that is there, and whose record is still being written, is known here too.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[Waiter]] = {}
+        self._landed: dict[str, tuple[str, Stored]] = {}
 
     def join(self, key: str, waiter: Waiter) -> bool:
         """True: nobody works it out, so the caller does, and tells. False: the waiter is told."""
+        known = self._landed.get(key)
+        if known is not None:
+            waiter.found(*known)
+            return False
         waiting = self._waiting.get(key)
         if waiting is None:
             self._waiting[key] = deque()
@@ -79,9 +87,14 @@ class Flights:
         return False
 
     def land(self, key: str, origin: str, value: Stored) -> None:
-        """The value is there, and durable."""
+        """The value is there, and durable. Call `forget` once its record is, too."""
+        self._landed[key] = (origin, value)
         for waiter in self._waiting.pop(key):
             waiter.found(origin, value)
+
+    def forget(self, key: str) -> None:
+        """From now on the record tells, or nobody."""
+        self._landed.pop(key, None)
 
     def give_up(self, key: str) -> None:
         """No value comes of it: the next one who waits goes on."""
@@ -181,6 +194,7 @@ class Cached:
         else:
             del self._flying[id(row)]
             self._flights.land(flight.key, entry.run, entry.value)
+            self._flights.forget(flight.key)
             self.hit(row, entry.run, entry.value)
 
     async def _inputs(self, row: Row, task: LiveTask) -> dict[str, Stored]:
@@ -319,6 +333,7 @@ class Cached:
 
     def _done(self, flight: Flight, problem: str) -> None:
         if self._unwritten.pop(id(flight), None) is not None:
+            self._flights.forget(flight.key)
             if problem:
                 self._warn(flight.row, problem)
             if not self._unwritten:
@@ -353,7 +368,9 @@ class Cached:
         self._flying.clear()
         self._unwritten.clear()
         for flight in flights:
-            if not flight.landed:
+            if flight.landed:
+                self._flights.forget(flight.key)
+            else:
                 self._flights.give_up(flight.key)
 
 
