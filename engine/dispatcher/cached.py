@@ -28,6 +28,7 @@ from onready.engine.cache.why import SEEN, seen_event
 from onready.engine.dispatcher.tasks import LiveTask
 from onready.engine.errors import DamagedEntry, Failure, NoCodec
 from onready.engine.events import BackendWarning, NodeCached
+from onready.engine.names import NodeKey
 from onready.engine.plan.model import FromProvided
 from onready.engine.scheduler.commands import Command, Drop, Skip
 from onready.engine.scheduler.commands import Fact as Posted
@@ -145,6 +146,8 @@ class Cached:
         self._written = anyio.Event()
         self._closed = False
         self._defaults: dict[int, dict[str, Stored]] = {}
+        resumed = dispatcher.options.resumed
+        self._redo = frozenset(resumed.redo) if resumed is not None else frozenset()
 
     # --- before an attempt ----------------------------------------------------------------------
 
@@ -186,6 +189,11 @@ class Cached:
         if not self._flights.join(flight.key, flight):
             return
         self._flying[id(row)] = flight
+        if _is_in(row.key, self._redo):
+            # It had a value, and somebody wants another: that is the one to be found later.
+            flight.replace = True
+            self._depart(flight)
+            return
         entry = await self._find(flight, task)
         if self._flying.get(id(row)) is not flight:
             return  # as above, and somebody else leads by now
@@ -372,6 +380,16 @@ class Cached:
                 self._flights.forget(flight.key)
             else:
                 self._flights.give_up(flight.key)
+
+
+def _is_in(key: NodeKey, chosen: frozenset[NodeKey]) -> bool:
+    """Whether a node, or anything that it is inside of, is among the chosen."""
+    here: NodeKey | None = key if chosen else None
+    while here is not None:
+        if here in chosen or NodeKey(here.name, here.parent) in chosen:
+            return True
+        here = here.parent
+    return False
 
 
 def _defaults(task: LiveTask) -> dict[str, Stored]:

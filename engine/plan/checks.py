@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 from onready.engine.graph.codes import Code, did_you_mean
-from onready.engine.graph.markers import SPECIAL
+from onready.engine.graph.markers import CONTEXT, SPECIAL
 from onready.engine.graph.shell import ShellCommand
 from onready.engine.graph.task import Task
 from onready.engine.names import Location

@@ -52,6 +52,13 @@ async def fails_first(x: int) -> int:
 
 
 @task(cache=True)
+async def counted(name: str) -> int:
+    """Says how often it ran."""
+    work.calls.append(name)
+    return len(work.calls)
+
+
+@task(cache=True)
 def mark(path: str, x: int) -> int:
     """Leaves a mark wherever it runs."""
     with Path(path).open("a") as file:

@@ -180,6 +180,22 @@ async def test_a_hit_takes_no_share_of_a_limit(engine: Engine) -> None:
     assert len(await origins(run)) == 3
 
 
+async def test_what_is_told_to_run_again_does_and_replaces_the_value(engine: Engine) -> None:
+    run = await engine.start(caching.counted.bind("a"))
+    assert await run.result() == 1
+    again = await engine.retry(run.id, caching.counted.bind("a"), start=["counted"])
+    assert await again.result() == 2
+    assert await engine.run(caching.counted.bind("a")) == 2
+
+
+async def test_a_run_without_the_cache_goes_on_without_it(engine: Engine) -> None:
+    run = await engine.start(caching.fails_first.bind(8), cache=False)
+    assert (await run.wait()).status == "failed"
+    again = await engine.retry(run.id, caching.fails_first.bind(8))
+    assert await again.result() == 8
+    assert await engine.cache.entries() == []
+
+
 # --- what cannot be cached ------------------------------------------------------------------------
 
 
@@ -403,8 +419,7 @@ async def test_a_value_whose_blob_is_damaged_is_a_miss(kept: Engine, tmp_path: P
     await kept.run(caching.large.bind(3))
     for blob in (tmp_path / "state" / "catalog" / "blobs").rglob("*"):
         if blob.is_file():
-            blob.write_bytes(b"x" * blob.stat().st_size)
-            blob.unlink()
+            blob.write_bytes(b"x")
     await again(kept, "cannot be used", caching.large.bind(3))
 
 
