@@ -162,7 +162,7 @@ class Code(Enum):
     )
     G055 = ("The backend has no option of that name.", "Use one of the backend's options.")
     # --- the cache -------------------------------------------------------------------------
-    G060 = (
+    G080 = (
         "A cached task takes something that its inputs and its code do not show.",
         "Make it an input of the task, or leave cache= out.",
     )

@@ -125,14 +125,14 @@ def check_cached(callee: Task[..., object], where: Location) -> None:
     fn = callee.function.fn
     if isinstance(fn, functools.partial):
         message = f"{callee.label} is cached, and a partial that holds arguments of its own"
-        raise Code.G060.error(message, where, "Give them to the task as inputs.")
+        raise Code.G080.error(message, where, "Give them to the task as inputs.")
     if not isinstance(fn, types.FunctionType):
         message = f"{callee.label} is cached, and an object ({type(fn).__name__}) with a state"
-        raise Code.G060.error(message, where, "Write a function whose inputs are all it takes.")
+        raise Code.G080.error(message, where, "Write a function whose inputs are all it takes.")
     held = _held_value(fn)
     if held:
         message = f"{callee.label} is cached, and takes {held!r} from the function around it"
-        raise Code.G060.error(message, where)
+        raise Code.G080.error(message, where)
 
 
 def _held_value(fn: types.FunctionType) -> str:
@@ -167,4 +167,4 @@ def check_nothing_live(node: Node, given: Collection[str], callee: Task[..., obj
         if name != CONTEXT and parameter.name not in given:
             message = f"{node.name} is cached, and takes the live object {name!r}"
             cure = "Take what the value depends on as an input, or leave cache= out."
-            raise Code.G060.error(message, node.location, cure)
+            raise Code.G080.error(message, node.location, cure)

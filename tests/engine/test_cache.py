@@ -92,25 +92,6 @@ async def test_a_run_without_the_cache_neither_reads_nor_writes_it(engine: Engin
     assert work.calls == ["square 1"] * 4
 
 
-@pytest.mark.parametrize("backend", ["inline", "thread", "process", "subprocess"])
-async def test_on_every_local_backend(
-    kept: Engine, tmp_path: Path, backend: str, anyio_backend: str
-) -> None:
-    if anyio_backend == "trio" and backend in {"process", "subprocess"}:
-        pytest.skip("children of these backends are driven by asyncio's loop")
-    if backend == "inline":
-        bound = caching.squares.bind([5])
-    else:
-        marked = caching.mark.with_options(backend=backend)
-        bound = marked.bind(str(tmp_path / "marks"), 5)  # type: ignore[assignment] # either serves
-    values = [await kept.run(bound) for _ in range(2)]
-    assert values[0] == values[1]
-    if backend == "inline":
-        assert work.calls == ["square 5"]
-    else:
-        assert (tmp_path / "marks").read_text() == "5\n"
-
-
 async def test_a_value_of_one_backend_serves_another(kept: Engine, tmp_path: Path) -> None:
     path = str(tmp_path / "marks")
     assert await kept.run(caching.mark.bind(path, 1)) == 2
