@@ -39,7 +39,7 @@ from onready.engine.host import Given, Host, create_catalog, create_run_log
 from onready.engine.keeper import Keeper, check_lease
 from onready.engine.logs import LogStore
 from onready.engine.lookup import Summary, find_run, summarise_run
-from onready.engine.names import NodeKey, is_run_id
+from onready.engine.names import is_run_id
 from onready.engine.naming import check_same, friendly_name, new_id
 from onready.engine.options import OnError
 from onready.engine.owner import new_owner
@@ -568,9 +568,13 @@ class Engine:
         """The values of cached tasks in the catalog: to list and to clear."""
         return Cache(self.catalog)
 
-    async def explain_cache(self, run: str, node: NodeKey) -> Answer:
-        """Why `node` was, or was not, taken from the cache in the run with that id."""
-        return await explain(self.cache, self.history(run), run, node)
+    async def explain_cache(self, run: str, node: str) -> Answer:
+        """Why the node with that key was, or was not, taken from the cache in the run with that id.
+
+        ConfigError where the text is no node's key.
+        """
+        (key,) = node_keys([node])
+        return await explain(self.cache, self.history(run), run, key)
 
 
 _CLOSED: Final = "this engine is not open: use `async with Engine(...) as engine:`"

@@ -111,7 +111,7 @@ def test_why_of_no_such_node_or_run(command: Cli, flow: Path) -> None:
     assert said.code == 2
     assert "has nothing of a node 'totl'. Did you mean 'total'?" in said.err
     assert command("cache", "why", "a//b").code == 2
-    assert "no node's key" in command("cache", "why", "a//b").err
+    assert "not a node key: 'a//b'" in command("cache", "why", "a//b").err
     assert command("cache", "why", "total", "no-such-run").code == 2
 
 

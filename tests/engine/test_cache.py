@@ -505,7 +505,7 @@ async def test_damaged_records_are_listed_and_cleared_too(kept: Engine, tmp_path
 
 
 async def why(engine: Engine, run: str, node: str) -> tuple[str, tuple[str, ...]]:
-    answer = await engine.explain_cache(run, NodeKey.parse(node))
+    answer = await engine.explain_cache(run, node)
     return answer.status, answer.reasons
 
 
@@ -523,13 +523,13 @@ async def test_why_a_node_was_or_was_not_cached(engine: Engine) -> None:
     none = ("missed", ("no value of this task was in the cache",))
     assert await why(engine, first.id, "square") == none
     assert await why(engine, second.id, "square") == ("cached", ())
-    assert (await engine.explain_cache(second.id, NodeKey.parse("square"))).origin == first.id
+    assert (await engine.explain_cache(second.id, "square")).origin == first.id
     assert await why(engine, third.id, "square") == ("missed", ("input x changed",))
     version = "the version changed: cache='new', and there '1'"
     assert await why(engine, fourth.id, "square") == ("missed", (version,))
     unasked = "its task has no cache=, or the run was started without the cache (--no-cache)"
     assert await why(engine, off.id, "square") == ("unasked", (unasked,))
-    answer = await engine.explain_cache(first.id, NodeKey.parse("other"))
+    answer = await engine.explain_cache(first.id, "other")
     assert (answer.status, answer.nodes) == ("unknown", ("square",))
 
 

@@ -130,17 +130,10 @@ def why(
 
 
 async def _why(node: str, run: str, stores: Stores, form: str) -> int:
-    from onready.engine.names import NodeKey
-
-    try:
-        key = NodeKey.parse(node)
-    except ValueError as error:
-        message = f"onready cache why: {node!r} is no node's key: {error}"
-        raise Usage(message) from None
     console = Console()
     async with open_for_reading(stores) as engine:
         record = await find_run(engine, run)
-        answer = await engine.explain_cache(record.run, key)
+        answer = await engine.explain_cache(record.run, node)
     if answer.status == "unknown":
         raise Usage(_no_such_node(node, record, answer))
     if form == "json":
