@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def flow(width: int = WIDTH) -> int:
 
 
 @asynccontextmanager
-async def open_engine(folder: Path, *, stuck: bool = False) -> AsyncIterator[Engine]:
+async def open_engine(folder: Path, *, stuck: bool = False) -> AsyncGenerator[Engine]:
     """An engine on the stores in `folder`; where `stuck`, no record of the cache is ever made."""
 
     async def never(name: str) -> None:

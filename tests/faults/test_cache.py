@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -32,7 +32,7 @@ def anyio_backend() -> str:
 
 
 @contextmanager
-def running(folder: Path, run: str, how: str) -> Iterator[subprocess.Popen[str]]:
+def running(folder: Path, run: str, how: str) -> Generator[subprocess.Popen[str]]:
     """The program, killed at the end."""
     program = [sys.executable, "-m", "tests.faults.caching", str(folder), run, how]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
