@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 
 from onready.engine.cancelling import Listener
 from onready.engine.dispatcher.admission import Limits
+from onready.engine.dispatcher.cached import Flights
 from onready.engine.dispatcher.core import Dispatcher, RunOptions, Services
 from onready.engine.dispatcher.journal import Journal
 from onready.engine.errors import SecretError, StaleEpoch
@@ -61,6 +62,7 @@ class Driving:
     def __init__(self, shared: Surroundings, group: TaskGroup) -> None:
         self._shared = shared
         self._group = group
+        self._flights = Flights()
         self.live: dict[str, Driven] = {}
         self.listener = Listener()
 
@@ -87,6 +89,7 @@ class Driving:
                 shared.folder,
                 shared.run_log.durable,
                 secrets=shared.secrets,
+                flights=self._flights,
             ),
             journal,
             shared.backends,

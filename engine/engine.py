@@ -23,6 +23,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from onready.engine.cache import Answer, Cache, explain
 from onready.engine.cancelling import ask, new_request
 from onready.engine.dispatcher.core import RunOptions
 from onready.engine.driving import Driving, Surroundings
@@ -98,6 +99,7 @@ class StartOptions(TypedDict, total=False):
     backend: str | None
     select: Sequence[str]
     target: str
+    cache: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class _Options:
     provided: Mapping[str, object]
     backend: str = ""
     select: tuple[str, ...] = ()
+    cache: bool = True
 
 
 class Engine:
@@ -322,6 +325,7 @@ class Engine:
         backend: str | None = None,
         select: Sequence[str] = (),
         target: str = "",
+        cache: bool = True,
     ) -> Run[R]:
         """Start a graph; returns once the run is recorded.
 
@@ -329,8 +333,9 @@ class Engine:
         others RunConflict. `name` is for people. `on_error` overrides the graph's. `timeout` is
         in seconds for the whole run. `provided` adds live objects, `max_parallel` a limit of this
         run's own; `backend` runs every Python task there. `select` runs a part of the graph alone
-        (see `engine/plan/select.py`). `target` says where the graph came
-        from. Raises GraphError and InputError before anything is recorded.
+        (see `engine/plan/select.py`). `target` says where the graph came from. `cache` False runs
+        cached tasks like others, and keeps nothing of them. Raises GraphError and InputError
+        before anything is recorded.
         """
         self._driving()
         objects = self._provided | dict(provided or {})
@@ -338,7 +343,9 @@ class Engine:
         plan = select_nodes(plan, select)
         inputs = await self._settled(read_inputs(plan, bound.inputs))
         selected = tuple(select)
-        options = _Options(name, timeout, max_parallel, target, objects, backend or "", selected)
+        options = _Options(
+            name, timeout, max_parallel, target, objects, backend or "", selected, cache
+        )
         if id is None:
             return await self._begin(new_id(), plan, inputs, options)
         async with self._naming:
@@ -470,6 +477,7 @@ class Engine:
             epoch=lease.epoch,
             backend=options.backend,
             select=options.select,
+            cache=options.cache,
         )
         timeout = plan.timeout if options.timeout is None else options.timeout
         run_options = RunOptions(started, inputs, options.provided, timeout, self._grace)
@@ -569,6 +577,19 @@ class Engine:
         async for batch in self.run_log.read(run, after):
             for event in batch:
                 yield event
+
+    @property
+    def cache(self) -> Cache:
+        """The values of cached tasks in the catalog: to list and to clear."""
+        return Cache(self.catalog)
+
+    async def explain_cache(self, run: str, node: str) -> Answer:
+        """Why the node with that key was, or was not, taken from the cache in the run with that id.
+
+        ConfigError where the text is no node's key.
+        """
+        (key,) = node_keys([node])
+        return await explain(self.cache, self.history(run), run, key)
 
 
 _CLOSED: Final = "this engine is not open: use `async with Engine(...) as engine:`"

@@ -16,7 +16,8 @@
     ├── EnvironmentFault    outside the definition and the node; `retryable` says if again may help
     │   ├── BackendError
     │   └── StoreError
-    │       └── StaleEpoch  a newer driver took the run over: this one must stop
+    │       ├── StaleEpoch  a newer driver took the run over: this one must stop
+    │       └── DamagedEntry  a value in the cache cannot be used: as good as none
     ├── PluginError         a plug-in is missing, clashes or does not load
     └── InternalError       ours: file a bug
     RunFailed (ExceptionGroup of NodeFailed)
@@ -223,6 +224,10 @@ class StoreError(EnvironmentFault):
 
 class StaleEpoch(StoreError):
     """A driver with a newer epoch took the run over; this one must stop at once."""
+
+
+class DamagedEntry(StoreError):
+    """A record of the cache, or a blob that it refers to, cannot be used: as good as none."""
 
 
 class PluginError(OnreadyError):

@@ -47,6 +47,8 @@ class RunStarted(Event, tag="run.started"):
     """Where every Python task was told to run, "" where each says itself."""
     select: tuple[str, ...] = ()
     """The part of the graph that was asked for; empty: all of it."""
+    cache: bool = True
+    """False: cached tasks run like others, and nothing of them is kept."""
 
 
 class RunResumed(Event, tag="run.resumed"):

@@ -97,11 +97,14 @@ class Admission:
             queue.extend(rows)
             return
         tasks = self._dispatcher.tasks
+        cached = self._dispatcher.cached
         touched: dict[int, Lane] = {}
         for row in rows:
             task = tasks[row.node.task]  # type: ignore[index] # a task row has a task
             if task.fast and not row.node.limit:
                 queue.append(row)
+            elif task.spec.cache and cached is not None and cached.takes(row):
+                continue
             else:
                 lane = self._lane(row, task)
                 lane.backlog.append(row)
@@ -110,6 +113,12 @@ class Admission:
             self.pump(lane)
         for feed in self.bulk.values():
             feed.flush()
+
+    def enter(self, row: Row) -> None:
+        """Queue a row of a cached task whose value is not in the cache."""
+        lane = self._lane(row, self._dispatcher.tasks[row.node.task])  # type: ignore[index] # as above
+        lane.backlog.append(row)
+        self._wake(lane)
 
     def _lane(self, row: Row, task: LiveTask) -> Lane:
         # A map with a limit of its own has a lane of its own, for as long as it is open.
@@ -260,6 +269,7 @@ def _mark_fast(plan: Plan, tasks: Sequence[LiveTask], limits: Limits) -> bool:
             and spec.is_async
             and spec.timeout is None
             and spec.node_timeout is None
+            and not spec.cache
             and not task.careful_inputs
             and not limits.of(task)
         )

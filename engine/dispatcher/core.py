@@ -26,6 +26,7 @@ import anyio
 
 from onready.engine.context import NodeContext
 from onready.engine.dispatcher.admission import Admission, Limits
+from onready.engine.dispatcher.cached import Cached, Flights
 from onready.engine.dispatcher.composites import Composites
 from onready.engine.dispatcher.flow import Flow
 from onready.engine.dispatcher.journal import Journal
@@ -96,6 +97,7 @@ class Services:
     monotonic: Callable[[], float] = time.monotonic
     draw: Callable[[], float] = random.random
     secrets: Secrets | None = None
+    flights: Flights = field(default_factory=Flights)
 
 
 @dataclass(slots=True, eq=False)
@@ -171,6 +173,8 @@ class Dispatcher:
         self.outcomes = Outcomes(self)
         self.reporters = Reporters(self, services.logs, services.folder / "work" / run)
         self.composites = Composites(self)
+        used = options.started.cache and any(spec.cache for spec in plan.tasks)
+        self.cached = Cached(self, services.flights) if used else None
         self.admission = Admission(self, backends, limits, plan)
         self.lease: HeldLease | None = None
         self.loop: Loop
@@ -204,7 +208,10 @@ class Dispatcher:
                 # after these.
                 self.inbox = []
                 extend([event for _, event in facts if not isinstance(event, UNRECORDED)])
-            self._perform(handle(facts))
+            commands = handle(facts)
+            self._perform(commands)
+            if self.cached is not None:
+                self.cached.see(facts, commands)
             if self.scheduler.busy:
                 # More rows are to be opened or swept: in the next tick, others come first.
                 self.tick_soon()
@@ -423,6 +430,8 @@ class Dispatcher:
                     with anyio.move_on_after(self.grace + GIVE_UP, shield=True):
                         await self.admission.leave(fenced=fenced)
                 self.admission.close()
+                if self.cached is not None:
+                    self.cached.close()
                 forget(self.scheduler.root)
                 with anyio.move_on_after(CLEANING, shield=True):
                     # The run's work folder is the other driver's by now.
@@ -445,6 +454,8 @@ class Dispatcher:
         end = self._end
         if end is None:
             return
+        if self.cached is not None:
+            await self.cached.finish(hasty=bool(self.reason))
         self.failures = [row.failure for row in end.failed if row.failure is not None]
         now = self.now()
         event: AnyEvent

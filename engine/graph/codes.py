@@ -165,6 +165,11 @@ class Code(Enum):
         "Give it: Engine(provided={name: object}), or per run.",
     )
     G055 = ("The backend has no option of that name.", "Use one of the backend's options.")
+    # --- the cache -------------------------------------------------------------------------
+    G080 = (
+        "A cached task takes something that its inputs and its code do not show.",
+        "Make it an input of the task, or leave cache= out.",
+    )
 
     @property
     def meaning(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import EllipsisType
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 
@@ -22,6 +22,12 @@ from onready.engine.options import Resources, Retry, RetryPolicy
 OptionValue = str | int | float | bool | list[str] | dict[str, str]
 """What an option of a backend may be."""
 
+FIRST_VERSION: Final = "1"
+"""What `cache=True` stands for."""
+
+LONGEST_VERSION: Final = 128
+"""Characters of the version of a cached task, at most."""
+
 Unset = EllipsisType
 """`...` as the default of an option in `with_options`: leave it as it is."""
 
@@ -29,7 +35,8 @@ Unset = EllipsisType
 class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a task runs. Times in seconds; an empty `backend` means the default of its kind.
 
-    `extra` are options of the backend's own, by name, in sorted order.
+    `cache` is the version text of a cached task, "" for one that always runs. `extra` are options
+    of the backend's own, by name, in sorted order.
     """
 
     backend: str = ""
@@ -39,6 +46,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     pool: str = ""
     resources: Resources = Resources()
     codec: str = ""
+    cache: str = ""
     extra: tuple[tuple[str, object], ...] = ()
 
 
@@ -83,6 +91,16 @@ def word(name: str, value: object) -> str:
     if isinstance(value, str) and (not value or is_name(value)):
         return value
     raise _bad(name, value, "Give a name: letters, digits, `_`, `.` and `-`.")
+
+
+def _cache(name: str, value: object) -> str:
+    """The version of a cached task: True is the first one, False none at all."""
+    if isinstance(value, bool):
+        return FIRST_VERSION if value else ""
+    if isinstance(value, str) and len(value) <= LONGEST_VERSION and value.isprintable():
+        return value
+    cure = f'Give True, or a text of at most {LONGEST_VERSION} characters: cache="v2".'
+    raise _bad(name, value, cure)
 
 
 def _resources(name: str, value: object) -> Resources:
@@ -163,4 +181,5 @@ _CHECKS = {
     "pool": word,
     "resources": _resources,
     "codec": word,
+    "cache": _cache,
 }

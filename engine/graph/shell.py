@@ -72,6 +72,7 @@ def shell(
     backend: str = "",
     pool: str = "",
     resources: Resources | None = None,
+    cache: bool | str = False,
 ) -> str: ...
 @overload
 def shell(  # type: ignore[overload-overlap] # a text is a sequence too; the first that fits is meant
@@ -89,6 +90,7 @@ def shell(  # type: ignore[overload-overlap] # a text is a sequence too; the fir
     backend: str = "",
     pool: str = "",
     resources: Resources | None = None,
+    cache: bool | str = False,
 ) -> File: ...
 @overload
 def shell(
@@ -106,6 +108,7 @@ def shell(
     backend: str = "",
     pool: str = "",
     resources: Resources | None = None,
+    cache: bool | str = False,
 ) -> dict[str, File]: ...
 def shell(
     command: str | Sequence[object],

@@ -56,6 +56,7 @@ class Task(Definition[P, R]):
         pool: str | Unset = ...,
         resources: Resources | Unset = ...,
         codec: str | Unset = ...,
+        cache: bool | str | Unset = ...,
         options: Mapping[str, OptionValue] | Unset = ...,
     ) -> Self:
         """A copy with other options; those that are not given stay as they are.
@@ -74,6 +75,7 @@ class Task(Definition[P, R]):
             "pool": pool,
             "resources": resources,
             "codec": codec,
+            "cache": cache,
             "options": options,
         }
         changed = read_options(given, self.options)
@@ -192,6 +194,7 @@ def task(
     pool: str = "",
     resources: Resources | None = None,
     codec: str = "",
+    cache: bool | str = False,
     options: Mapping[str, OptionValue] | None = None,
 ) -> TaskDecorator: ...
 def task(fn: Callable[..., object] | None = None, /, **given: object) -> object:
@@ -201,8 +204,11 @@ def task(fn: Callable[..., object] | None = None, /, **given: object) -> object:
     default an `async def` in the loop (`inline`), a `def` in a thread (`thread`). `retry` is a
     number of retries or a `Retry`. `timeout` bounds one attempt, `node_timeout` all attempts with
     the waits between them, in seconds. `pool` names an engine-wide limit. `resources` are what
-    one attempt needs. `codec` opts in to a codec for the result (`"pickle"`). `options` are the
-    backend's own. Raises GraphError for what cannot be a task, and for values that cannot be.
+    one attempt needs. `codec` opts in to a codec for the result (`"pickle"`). `cache` takes the
+    value of an earlier call with equal inputs and the same code instead of running: True, or a
+    version text (`"v2"`) to change when something changed that the function's code does not show.
+    `options` are the backend's own. Raises GraphError for what cannot be a task, and for values
+    that cannot be.
     """
     name = given.pop("name", "")
     given = {key: value for key, value in given.items() if value is not None}

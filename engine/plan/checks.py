@@ -5,11 +5,13 @@ Rule of this room: checks; each raises a GraphError with a code of the graph's t
 
 from __future__ import annotations
 
+import functools
+import types
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 from onready.engine.graph.codes import Code, did_you_mean
-from onready.engine.graph.markers import SPECIAL
+from onready.engine.graph.markers import CONTEXT, SPECIAL
 from onready.engine.graph.shell import ShellCommand
 from onready.engine.graph.task import Task
 from onready.engine.names import Location
@@ -113,3 +115,56 @@ def check_provided(
         if known is not None and name not in known:
             message = f"{node.name} wants the provided object {name!r}"
             raise Code.G054.error(message, node.location, did_you_mean(name, known))
+
+
+# --- the cache ----------------------------------------------------------------------------------
+
+
+def check_cached(callee: Task[..., object], where: Location) -> None:
+    """Refuse to cache a function that holds values which are neither inputs nor source text."""
+    fn = callee.function.fn
+    if isinstance(fn, functools.partial):
+        message = f"{callee.label} is cached, and a partial that holds arguments of its own"
+        raise Code.G080.error(message, where, "Give them to the task as inputs.")
+    if not isinstance(fn, types.FunctionType):
+        message = f"{callee.label} is cached, and an object ({type(fn).__name__}) with a state"
+        raise Code.G080.error(message, where, "Write a function whose inputs are all it takes.")
+    held = _held_value(fn)
+    if held:
+        message = f"{callee.label} is cached, and takes {held!r} from the function around it"
+        raise Code.G080.error(message, where)
+
+
+def _held_value(fn: types.FunctionType) -> str:
+    """The first name that a function, or one it wraps, closes over and that is no code; or ""."""
+    seen: set[int] = set()
+    todo = [fn]
+    while todo:
+        function = todo.pop()
+        seen.add(id(function))
+        names = function.__code__.co_freevars
+        for name, cell in zip(names, function.__closure__ or (), strict=True):
+            try:
+                value: object = cell.cell_contents
+            except ValueError:  # not bound yet: a function that is defined further down
+                continue
+            value = value.fn if isinstance(value, Task) else value
+            if isinstance(value, types.FunctionType):
+                todo += [value] if id(value) not in seen else []
+            elif not isinstance(value, _CODE):
+                return name
+    return ""
+
+
+_CODE: Final = (type, types.ModuleType, types.BuiltinFunctionType)
+"""What a cached function may close over, beside functions: it is as fixed as a global name."""
+
+
+def check_nothing_live(node: Node, given: Collection[str], callee: Task[..., object]) -> None:
+    """Refuse live objects of a cached task; its own context is no input."""
+    for parameter in callee.function.provided:
+        name = parameter.provided
+        if name != CONTEXT and parameter.name not in given:
+            message = f"{node.name} is cached, and takes the live object {name!r}"
+            cure = "Take what the value depends on as an input, or leave cache= out."
+            raise Code.G080.error(message, node.location, cure)

@@ -25,7 +25,13 @@ from onready.engine.graph.task import Task
 from onready.engine.names import Location
 from onready.engine.options import OnError
 from onready.engine.plan.bindings import bind, bind_all
-from onready.engine.plan.checks import check_provided, check_task, default_backend
+from onready.engine.plan.checks import (
+    check_cached,
+    check_nothing_live,
+    check_provided,
+    check_task,
+    default_backend,
+)
 from onready.engine.plan.edges import feeds_of, sources_of, waits_of
 from onready.engine.plan.failures import Wanted, tolerant_maps
 from onready.engine.plan.fingerprint import fingerprint
@@ -235,6 +241,8 @@ class _Compiler:
         given = {argument.name for argument in node.arguments}
         spec = self.tasks[position]
         check_provided(node, given, callee, spec, self.backends[spec.backend], self.provided)
+        if spec.cache:
+            check_nothing_live(node, given, callee)
         args.extend(
             Arg(parameter.name, FromProvided(parameter.provided))
             for parameter in callee.function.provided
@@ -266,6 +274,8 @@ class _Compiler:
         else:
             spec, runtime = _python_task(callee, self.backend)
         check_task(spec, callee, self.backends, where)
+        if spec.cache and isinstance(callee, Task):
+            check_cached(callee, where)
         self.tasks.append(spec)
         self.runtimes.append(runtime)
         return len(self.tasks) - 1
@@ -324,4 +334,5 @@ def _spec(
         codec=options.codec,
         source=source,
         params=params,
+        cache=options.cache,
     )

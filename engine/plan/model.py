@@ -105,6 +105,8 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""
     params: tuple[str, ...] = ()
     """Parameter names in the order of the signature; positional-only ones among them."""
+    cache: str = ""
+    """Version of a cached task: it counts into the key of its values. "" for one that is not."""
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True):

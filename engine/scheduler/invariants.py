@@ -124,10 +124,12 @@ def _row_rules(row: Row) -> list[Rule]:
     retries = row.retries + row.infrastructure_retries
     task = row.kind == "task"
     body = row.body
+    # From the cache: without an attempt, or after those that came to nothing.
+    kept = state is SUCCEEDED and retries == attempt
     return [
         (task or not attempt, f"a composite has attempt {attempt}"),
         (state not in {WAITING, SKIPPED} or not attempt, f"attempt {attempt} though it never ran"),
-        (not task or state not in LIVE or retries == attempt - 1, f"{retries} retries"),
+        (not task or state not in LIVE or retries == attempt - 1 or kept, f"{retries} retries"),
         (state not in {READY, BACKING_OFF} or retries == attempt, f"{retries} retries"),
         (attempt - 1 <= retries <= attempt, f"{retries} retries, attempt {attempt}"),
         (task or state not in {PLANNED, BACKING_OFF, CANCELLING, LOST}, "a composite cannot be"),

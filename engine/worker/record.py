@@ -17,14 +17,14 @@ _VERSION = 1
 
 def encode_envelope(envelope: Envelope) -> bytes:
     """The envelope as JSON; TypeError where an input is a live object."""
-    inputs = {name: _finite(stored) for name, stored in envelope.inputs.items()}
+    inputs = {name: finite(stored) for name, stored in envelope.inputs.items()}
     return msgspec.json.encode(msgspec.structs.replace(envelope, inputs=inputs))
 
 
 def encode_record(record: ResultRecord) -> bytes:
     """The record as JSON."""
     if isinstance(record.outcome, Succeeded):
-        outcome = Succeeded(_finite(record.outcome.value))
+        outcome = Succeeded(finite(record.outcome.value))
         record = msgspec.structs.replace(record, outcome=outcome)
     return msgspec.json.encode(record)
 
@@ -38,12 +38,12 @@ def decode_record(data: bytes) -> ResultRecord:
     return record
 
 
-def _finite(stored: Stored) -> Stored:
+def finite(stored: Stored) -> Stored:
     """JSON has no number for these: an infinite or undefined float becomes a tagged value."""
     if type(stored) is float and not math.isfinite(stored):
         from onready.engine.values.writing import dumps
 
         return dumps(stored, frozenset)
     if isinstance(stored, Compound):
-        return Compound(stored.kind, tuple(map(_finite, stored.items)), stored.keys)
+        return Compound(stored.kind, tuple(map(finite, stored.items)), stored.keys)
     return stored

@@ -77,6 +77,7 @@ TASK_CHANGES: dict[str, object] = {
     "codec": "pickle",
     "source": "abc",
     "params": ("a",),
+    "cache": "1",
 }
 FRAGMENT_CHANGES: dict[str, object] = {
     "name": "other",

@@ -11,6 +11,7 @@ from inline_snapshot import snapshot
 from onready.engine.errors import InternalError
 from onready.engine.events import (
     AttemptPlanned,
+    NodeCached,
     NodeCancelled,
     NodeFailed,
     NodeLost,
@@ -89,6 +90,7 @@ def event_of(fact: Fact, row: Row, attempt: int | None = None) -> Input:
         Fact.STARTED: NodeStarted(0, 0.0, key, number),
         Fact.OPENED: ScopeOpened(0, 0.0, key, None),
         Fact.SUCCEEDED: NodeSucceeded(0, 0.0, key, number),
+        Fact.CACHED: NodeCached(0, 0.0, key, 0, "other"),
         Fact.FAILED: NodeFailed(0, 0.0, key, number, failure()),
         Fact.RETRYING: NodeRetrying(0, 0.0, key, number, 1.0, failure()),
         Fact.LOST: NodeLost(0, 0.0, key, number, failure("lost")),
@@ -127,12 +129,12 @@ def expected(state: State, fact: Fact) -> State | str:
     if fact in BEGINNINGS and state in {State.PLANNED, State.RUNNING, State.CANCELLING}:
         # Of the attempt that has begun: said once more, or after the thread was quicker.
         return after or LATE
-    if state is State.BACKING_OFF and fact not in BEGINNINGS | {Fact.DUE}:
+    if state is State.BACKING_OFF and fact not in BEGINNINGS | {Fact.DUE, Fact.CACHED}:
         return LATE
     return after or ILLEGAL
 
 
-@pytest.mark.parametrize("fact", REPORTED, ids=lambda fact: fact.name)
+@pytest.mark.parametrize("fact", [*REPORTED, Fact.CACHED], ids=lambda fact: fact.name)
 @pytest.mark.parametrize("state", list(State), ids=lambda state: state.value)
 def test_every_pair_of_state_and_fact(state: State, fact: Fact) -> None:
     scheduler, row = scheduler_with(state)
@@ -188,6 +190,16 @@ def test_news_of_an_older_attempt_is_late_before_while_and_after_the_next(fact: 
         assert scheduler.late == late + 1
         assert check(scheduler) == []
     assert row.state is State.SUCCEEDED
+
+
+def test_what_is_cached_feeds_what_waits_for_it_and_has_had_no_attempt() -> None:
+    scheduler = Scheduler(PLAN, "stop")
+    scheduler.begin()
+    first, node, _, _ = scheduler.root.rows
+    scheduler.handle([(first, NodeCached(0, 0.0, first.key, 0, "other", 3))])
+    assert (first.state, first.attempt, first.value) == (State.SUCCEEDED, 0, 3)
+    assert node.state is State.READY
+    assert check(scheduler) == []
 
 
 def test_a_composite_opens_once() -> None:

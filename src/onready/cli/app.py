@@ -51,6 +51,9 @@ VERBS: Final[dict[str, Verb]] = {
     "show": Verb("onready.cli.runs:show", "One run: its nodes, times and failures."),
     "logs": Verb("onready.cli.logs:logs", "What nodes wrote to stdout and stderr."),
     "events": Verb("onready.cli.events:events", "The events of a run."),
+    "cache": Verb(
+        "onready.cli.cache:list_entries", "Values of cached tasks; why one was not used."
+    ),
     "config": Verb("onready.cli.settings:show", "The configuration, and where it comes from."),
     "completion": Verb("onready.cli.completion:completion", "A completion script for your shell."),
 }
@@ -71,6 +74,9 @@ def build_app() -> App:
         if name == "config":
             _add_config(app, verb, position)
             continue
+        if name == "cache":
+            _add_cache(app, verb, position)
+            continue
         flags = [] if name == "run" else HELP_FLAGS
         app.command(verb.target, name=name, help=verb.help, sort_key=position, help_flags=flags)
     return app
@@ -80,6 +86,17 @@ def _add_config(app: App, verb: Verb, position: int) -> None:
     """`config` has verbs of its own."""
     inner = App(name="config", help=verb.help, sort_key=position, version_flags=[])
     inner.command(verb.target, name="show", help="Every setting, and where it came from.")
+    app.command(inner)
+
+
+def _add_cache(app: App, verb: Verb, position: int) -> None:
+    """`cache` has verbs of its own."""
+    inner = App(name="cache", help=verb.help, sort_key=position, version_flags=[])
+    inner.command(verb.target, name="ls", help="The values in the cache, oldest first.")
+    why = "Whether a node's value was taken from the cache in a run, and why not."
+    inner.command("onready.cli.cache:why", name="why", help=why)
+    clear = "Forget the values in the cache, or those of one task."
+    inner.command("onready.cli.cache:clear", name="clear", help=clear)
     app.command(inner)
 
 

@@ -101,6 +101,7 @@ class Driver:
             backend=options.backend,
             select=options.select,
             target=self.request.address,
+            cache=not options.no_cache,
         )
 
     async def _watch(self, run: Run[object], board: Board) -> RunOutcome[object]:

@@ -72,6 +72,15 @@ class Options:
     run_name: Annotated[
         str | None, Parameter(name="--name", help="Name of the run, instead of a made-up one.")
     ] = None
+    no_cache: Annotated[
+        bool,
+        Parameter(
+            name="--no-cache",
+            negative=(),
+            show_default=False,
+            help="Run cached tasks like others, and keep nothing of them.",
+        ),
+    ] = False
     memory: Annotated[
         bool,
         Parameter(
@@ -108,6 +117,7 @@ OPTIONS_TAKEN: Final = frozenset(
         "--timeout",
         "--id",
         "--name",
+        "--no-cache",
         "--memory",
         "--format",
         "--quiet",
