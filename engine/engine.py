@@ -57,6 +57,7 @@ from onready.engine.resuming import (
 )
 from onready.engine.run import Run, RunOutcome
 from onready.engine.spi import Capabilities, Catalog, RunFilter, RunLog, RunRecord
+from onready.engine.sweeping import Swept, sweep
 from onready.engine.values import ValueType, needs_settling, settle
 from onready.engine.values.stored import Live, Stored
 
@@ -548,6 +549,18 @@ class Engine:
         RunNotFound where there is none, or more than one.
         """
         return await find_run(self.run_log, text)
+
+    async def sweep(self, *, dry_run: bool = False) -> Swept:
+        """Remove what drivers that died have left: attempts on backends, work folders, drafts.
+
+        Only of runs in this run log that nobody drives; see `engine/sweeping.py`. `dry_run` says
+        what would be removed. Backends that cannot be asked are in `problems` of the answer.
+        """
+        problems = await self._host.open_all()
+        owner = f"{self._owner}:sweep"
+        swept = await sweep(self._host.backends, self.run_log, self._folder, owner, dry_run=dry_run)
+        swept.problems |= problems
+        return swept
 
     async def history(self, run: str, after: int = 0) -> AsyncIterator[AnyEvent]:
         """What is recorded of a run by now, from `after` on; ends where the record ends."""
