@@ -44,6 +44,8 @@ class Swept:
     bytes: int = 0
     runs: tuple[str, ...] = ()
     """The runs that these belonged to, sorted."""
+    outputs: int = 0
+    """Old runs whose output files are gone; their bytes count too, their events stay."""
     problems: dict[str, str] = field(default_factory=dict)
 
 
@@ -99,6 +101,26 @@ async def _look(backend: Backend) -> set[Labels]:
 
     await backend.sweep(keep)
     return seen
+
+
+async def forget_outputs(
+    run_log: RunLog, logs: Path, owner: str, before: float, swept: Swept, *, dry_run: bool = False
+) -> None:
+    """Remove what the nodes of old runs wrote: of those that ended before `before` (UTC seconds).
+
+    `logs` is the log store's folder. The events of a run, its values and its result stay.
+    """
+    written = {path.name: path for path in await anyio.to_thread.run_sync(_runs_in, logs)}
+    records = await run_log.runs(RunFilter(limit=sys.maxsize)) if written else ()
+    old = {
+        record.run
+        for record in records
+        if record.run in written and record.ended is not None and record.ended < before
+    }
+    async with _dead(run_log, old, owner, hold=not dry_run) as dead:
+        await anyio.to_thread.run_sync(
+            lambda: _forget([written[run] for run in sorted(dead)], swept, dry_run=dry_run)
+        )
 
 
 @asynccontextmanager
@@ -170,6 +192,14 @@ def _remove(paths: list[Path], swept: Swept, *, dry_run: bool) -> None:
             swept.files += 1
             if not dry_run:
                 path.unlink(missing_ok=True)
+
+
+def _forget(paths: list[Path], swept: Swept, *, dry_run: bool) -> None:
+    for path in paths:
+        swept.outputs += 1
+        swept.bytes += size_of(path)
+        if not dry_run:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def size_of(path: Path) -> int:

@@ -87,6 +87,18 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
+def amount(size: int) -> str:
+    """A number of bytes for people: `17 bytes`, `12 KiB`, `3.4 MiB`."""
+    if size < 1024:
+        return counted(size, "byte")
+    number = float(size)
+    for unit in ("KiB", "MiB", "GiB"):
+        number /= 1024
+        if number < 1000 or unit == "GiB":
+            break
+    return f"{number:,.1f} {unit}" if number < 10 else f"{number:,.0f} {unit}"
+
+
 def times(number: int) -> str:
     """`x6`: so many instances of a node, with the proper sign where stderr can show it."""
     encoding = (getattr(sys.stderr, "encoding", "") or "").lower()
