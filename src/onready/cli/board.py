@@ -8,7 +8,7 @@ Rule of this room: events in, rows out; no words, no colours, no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -103,6 +103,11 @@ class Board:
         self._ended: dict[NodeKey, str] = {}
         self._opened: dict[NodeKey, int] = {}
         self._closed: set[NodeKey] = set()
+
+    @property
+    def ends(self) -> Mapping[NodeKey, str]:
+        """How each node instance ended, in the order in which they did."""
+        return self._ended
 
     @property
     def rows(self) -> dict[Path, Row]:
