@@ -559,7 +559,7 @@ class Engine:
         in `problems` of the answer.
         """
         problems = await self._host.open_all()
-        backends, owner = self._host.backends, f"{self._owner}:sweep"
+        backends, owner = self._host.backends, await anyio.to_thread.run_sync(new_owner)
         swept = await sweep(backends, self.run_log, self._folder, owner, dry_run=dry_run)
         if outputs_before is not None:
             logs = self.logs.folder

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import AsyncGenerator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ import anyio.to_thread
 
 from onready.engine.errors import EnvironmentFault, RunLeaseHeld
 from onready.engine.names import is_run_id
+from onready.engine.resuming import take_over
 from onready.engine.spi import Backend, BulkBackend, Labels, Lease, RunFilter, RunLog
 
 HOLD: Final = 60.0
@@ -59,8 +60,8 @@ async def sweep(
 ) -> Swept:
     """Remove the leftovers of runs that nobody drives; `folder` is the engine's own.
 
-    `owner` is the name under which leases are taken: no other lease holder's. `dry_run` changes
-    nothing and takes no lease. A backend that fails is named in `problems`, and the others are
+    `owner` is the name under which leases are taken: no other lease holder's. `dry_run` removes
+    nothing. A backend that fails is named in `problems`, and the others are
     still asked.
     """
     swept = Swept()
@@ -73,7 +74,7 @@ async def sweep(
             swept.problems[name] = str(error)
     files = await anyio.to_thread.run_sync(_files, folder)
     runs = {labels.run for those in found.values() for labels in those} | files.keys()
-    async with _dead(run_log, runs, owner, hold=not dry_run) as dead:
+    async with _dead(run_log, runs, owner) as dead:
         for name, those in found.items():
             number = len({labels for labels in those if labels.run in dead})
             if number and not dry_run:
@@ -117,31 +118,25 @@ async def forget_outputs(
         for record in records
         if record.run in written and record.ended is not None and record.ended < before
     }
-    async with _dead(run_log, old, owner, hold=not dry_run) as dead:
+    async with _dead(run_log, old, owner) as dead:
         await anyio.to_thread.run_sync(
             lambda: _forget([written[run] for run in sorted(dead)], swept, dry_run=dry_run)
         )
 
 
 @asynccontextmanager
-async def _dead(
-    run_log: RunLog, runs: Collection[str], owner: str, *, hold: bool
-) -> AsyncGenerator[set[str]]:
+async def _dead(run_log: RunLog, runs: Collection[str], owner: str) -> AsyncGenerator[set[str]]:
     """Those of `runs` that this run log knows and nobody drives, their leases held meanwhile."""
     dead: set[str] = set()
     leases: list[Lease] = []
     try:
         for run in sorted(runs):
             known = await run_log.runs(RunFilter(prefix=run, limit=sys.maxsize))
-            status = next((record.status for record in known if record.run == run), "running")
-            if status == "running":
-                continue  # or it is another run log's, and none of our business
-            if hold:
-                try:
-                    leases.append(await run_log.lease(run, owner, HOLD))
-                except RunLeaseHeld:
-                    continue
-            dead.add(run)
+            if all(record.run != run for record in known):
+                continue  # another run log's, and none of our business
+            with suppress(RunLeaseHeld):
+                leases.append(await take_over(run_log, run, owner, HOLD))
+                dead.add(run)
         yield dead
     finally:
         with anyio.move_on_after(HOLD, shield=True):

@@ -103,7 +103,10 @@ def _drift(record: RunRecord, story: Story, stores: Stores) -> tuple[Change, ...
     current_folder_first()
     if not record.target:
         return drift_of(link(plan))
-    return diff_plans(plan, compile_target(find_target(record.target), stores.config()))
+    first = story.board.started
+    backend, select = (first.backend or None, first.select) if first is not None else (None, ())
+    target, config = find_target(record.target), stores.config()
+    return diff_plans(plan, compile_target(target, config, backend=backend, select=select))
 
 
 def _plan_of(name: str, story: Story) -> Plan:

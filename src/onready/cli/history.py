@@ -14,6 +14,7 @@ from onready.engine.events import (
     AnyEvent,
     NodeCached,
     NodeSucceeded,
+    RunResumed,
     RunStarted,
     RunSucceeded,
     ScopeOpened,
@@ -65,16 +66,17 @@ class Story:
 
 async def read_story(engine: Engine, run: str, plan: Plan | None = None) -> Story:
     """The story of `run`; its plan comes from the catalog where it is not given."""
-    story: Story | None = None
-    async for event in engine.history(run):
-        if story is None:
-            if plan is None and isinstance(event, RunStarted):
-                plan = await stored_plan(engine, event.fingerprint)
-            story = Story(run, Board(plan), plan)
-        story.apply(event)
-    if story is None:
+    events = [event async for event in engine.history(run)]
+    if not events:
         message = f"run {run} has no events yet"
         raise RunNotFound(message)
+    if plan is None:
+        # A run may have been gone on with under another plan: the last one counts.
+        prints = [e.fingerprint for e in events if isinstance(e, RunStarted | RunResumed)]
+        plan = await stored_plan(engine, next(p for p in reversed(prints) if p))
+    story = Story(run, Board(plan), plan)
+    for event in events:
+        story.apply(event)
     return story
 
 
