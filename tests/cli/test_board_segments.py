@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onready.cli import lines
 from onready.cli.board import Board
-from onready.cli.rows import lay_out
+from onready.cli.rows import lay_out, needing
 from onready.cli.words import times
 from onready.engine.errors import Failure
 from onready.engine.events import (
@@ -254,3 +254,43 @@ def test_rows_of_a_deep_plan_are_laid_out_without_recursion() -> None:
         )
     layout = lay_out(Plan("g", inner, (TASK,), "f"))
     assert [len(path) for path in layout.rows] == [2001]
+
+
+def test_what_needs_a_node_runs_again_with_it() -> None:
+    inner = Fragment(
+        name="b", nodes=(linked(0, "x", feeds=(1,)), linked(1, "y", waits=(0,)), linked(2, "z"))
+    )
+    first = linked(0, "first", feeds=(1,))
+    many = PlanNode(position=1, name="m", kind="map", body=inner, waits=(0,), feeds=(2,))
+    last, other = linked(2, "last", waits=(1,)), linked(3, "other")
+    poll = PlanNode(position=4, name="poll", kind="repeat", body=inner)
+    plan = Plan("g", Fragment(name="g", nodes=(first, many, last, other, poll)), (TASK,), "f")
+    names = [
+        "first",
+        "m[0]/x",
+        "m[0]/y",
+        "m[0]/z",
+        "m[1]/y",
+        "last",
+        "other",
+        "poll[0]/z",
+        "poll[2]/x",
+    ]
+
+    def again(*redo: str) -> list[str]:
+        needs = needing(plan, map(key, redo))
+        return [name for name in names if needs(key(name))]
+
+    assert again("other") == ["other"]
+    assert again("m[0]/x") == ["m[0]/x", "m[0]/y", "last"]
+    assert again("m") == ["m[0]/x", "m[0]/y", "m[0]/z", "m[1]/y", "last"]
+    assert again("first") == names[:6]
+    assert again("poll[1]/y") == ["poll[2]/x"]
+    assert again("nowhere/x") == []
+    assert again("first/x") == names[1:6]
+
+
+def linked(
+    position: int, name: str, waits: tuple[int, ...] = (), feeds: tuple[int, ...] = ()
+) -> PlanNode:
+    return PlanNode(position=position, name=name, kind="task", task=0, waits=waits, feeds=feeds)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
-from onready.cli.rows import Layout, Path, Row, around, indexes_of, lay_out, path_of
+from onready.cli.rows import Layout, Path, Row, around, indexes_of, lay_out, needing, path_of
 from onready.engine.errors import Failure
 from onready.engine.events import (
     AnyEvent,
@@ -85,6 +85,7 @@ class Board:
     """Feed it every event of a run, in order, with `apply`."""
 
     def __init__(self, plan: Plan | None = None) -> None:
+        self._plan = plan
         self._layout = Layout() if plan is None else lay_out(plan)
         self.status: RunStatus = "running"
         self.started: RunStarted | None = None
@@ -288,7 +289,7 @@ class Board:
                 self._layout.row(key).running -= 1
                 live.began = None
         if event.retry:
-            self._forget_failures(frozenset(event.redo))
+            self._forget_failures(event.redo)
         self.idle += pause
         for row in self.rows.values():
             if row.left_open:
@@ -301,14 +302,13 @@ class Board:
         kept = self.count("succeeded") + self.count("cached")
         self.segments.append(Segment(event.at, event.retry, kept))
 
-    def _forget_failures(self, redo: frozenset[NodeKey]) -> None:
+    def _forget_failures(self, redo: tuple[NodeKey, ...]) -> None:
         """As the engine does for a retry: what succeeded is kept, with all inside of it."""
         self._live.clear()
+        runs_again = needing(self._plan, redo) if self._plan is not None else redo.__contains__
         for key, word in list(self._ended.items()):
             places = list(around(key))
-            if not redo.isdisjoint(places) or (
-                word not in _GOOD and self._closed.isdisjoint(places[1:])
-            ):
+            if runs_again(key) or (word not in _GOOD and self._closed.isdisjoint(places[1:])):
                 self._forget(key, again=word in _GOOD)
         self.failures = [one for one in self.failures if one[0] in self._ended]
         self.skipped = [one for one in self.skipped if one[0] in self._ended]

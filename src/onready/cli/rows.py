@@ -5,7 +5,8 @@ Rule of this room: data, and where it belongs; what events do to it is in `board
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from onready.engine.names import NodeKey
@@ -226,6 +227,60 @@ def indexes_of(key: NodeKey) -> tuple[int, ...]:
             found.append(here.index)
         here = here.parent
     return tuple(reversed(found))
+
+
+def needing(plan: Plan, keys: Iterable[NodeKey]) -> Callable[[NodeKey], bool]:
+    """Whether a node is one of `keys`, is inside of one, or needs one: by values or by order."""
+    places = set(keys)
+    later: dict[NodeKey, int] = {}
+    for key in tuple(places):
+        fragment: Fragment | None = plan.root
+        for part in _segments(key):
+            if fragment is None:
+                break
+            node = next((node for node in fragment.nodes if node.name == part.name), None)
+            if node is None:
+                break
+            places |= {NodeKey(name, part.parent) for name in _followers(fragment, node)}
+            if node.kind == "repeat" and part.index is not None:
+                later[NodeKey(part.name, part.parent)] = part.index
+            fragment = node.body or next(
+                (arm.body for arm in node.arms if arm.name == part.arm), None
+            )
+
+    def needs(key: NodeKey) -> bool:
+        return any(
+            place in places
+            or (
+                place.index is not None
+                and place.index > later.get(NodeKey(place.name, place.parent), sys.maxsize)
+            )
+            for place in around(key)
+        )
+
+    return needs
+
+
+def _segments(key: NodeKey) -> list[NodeKey]:
+    """The key and those that it is below, outermost first."""
+    found: list[NodeKey] = []
+    here: NodeKey | None = key
+    while here is not None:
+        found.append(here)
+        here = here.parent
+    return found[::-1]
+
+
+def _followers(fragment: Fragment, node: PlanNode) -> set[str]:
+    """The nodes of the fragment that wait for this one, or for one that does."""
+    reached: set[int] = set()
+    todo = list(node.feeds)
+    while todo:
+        position = todo.pop()
+        if position not in reached:
+            reached.add(position)
+            todo += fragment.nodes[position].feeds
+    return {fragment.nodes[position].name for position in reached}
 
 
 def around(key: NodeKey) -> Iterator[NodeKey]:
