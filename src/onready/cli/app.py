@@ -53,6 +53,7 @@ VERBS: Final[dict[str, Verb]] = {
     "events": Verb("onready.cli.events:events", "The events of a run."),
     "resume": Verb("onready.cli.resume:resume", "Go on with an interrupted run."),
     "retry": Verb("onready.cli.resume:retry", "Run again what failed or was cancelled in a run."),
+    "debug": Verb("onready.cli.debug:debug", "Run one node of a run again here, with its inputs."),
     "diff": Verb("onready.cli.diff:diff", "What differs between two runs, or a run and the code."),
     "doctor": Verb("onready.cli.doctor:doctor", "Check this machine, and say how to mend it."),
     "gc": Verb("onready.cli.gc:gc", "Remove what runs left whose driver died."),

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from onready.cli.board import Board
-from onready.engine.errors import RunNotFound
+from onready.engine.errors import Failure, RunNotFound
 from onready.engine.events import (
     AnyEvent,
     NodeCached,
+    NodeFailed,
+    NodeLost,
+    NodeStarted,
     NodeSucceeded,
     RunResumed,
     RunStarted,
@@ -39,6 +42,9 @@ class Story:
     values: dict[NodeKey, Stored] = field(default_factory=dict)
     counts: dict[NodeKey, int] = field(default_factory=dict)
     arms: dict[NodeKey, str] = field(default_factory=dict)
+    attempts: dict[NodeKey, int] = field(default_factory=dict)
+    failed: dict[NodeKey, Failure] = field(default_factory=dict)
+    """The last failure of each node that failed for good, rescued or not."""
     inputs: dict[str, Stored] = field(default_factory=dict)
     result: Stored = None
 
@@ -52,6 +58,10 @@ class Story:
                 self.counts[event.node] = event.count
             if event.arm is not None:
                 self.arms[event.node] = event.arm
+        elif isinstance(event, NodeStarted):
+            self.attempts[event.node] = event.attempt
+        elif isinstance(event, NodeFailed | NodeLost):
+            self.failed[event.node] = event.failure
         elif isinstance(event, RunStarted):
             self.inputs = event.inputs
         elif isinstance(event, RunSucceeded):
