@@ -5,6 +5,7 @@ Rule of this room: reads through the engine, folds with the board; prints nothin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -81,13 +82,17 @@ async def read_story(engine: Engine, run: str, plan: Plan | None = None) -> Stor
         message = f"run {run} has no events yet"
         raise RunNotFound(message)
     if plan is None:
-        # A run may have been gone on with under another plan: the last one counts.
-        prints = [e.fingerprint for e in events if isinstance(e, RunStarted | RunResumed)]
-        plan = await stored_plan(engine, next(p for p in reversed(prints) if p))
+        plan = await plan_of_events(engine, events)
     story = Story(run, Board(plan), plan)
     for event in events:
         story.apply(event)
     return story
+
+
+async def plan_of_events(engine: Engine, events: Sequence[AnyEvent]) -> Plan | None:
+    """The plan in force: a run may have been gone on with under another than it began with."""
+    prints = [event.fingerprint for event in events if isinstance(event, RunStarted | RunResumed)]
+    return await stored_plan(engine, next((text for text in reversed(prints) if text), ""))
 
 
 async def stored_plan(engine: Engine, fingerprint: str) -> Plan | None:
