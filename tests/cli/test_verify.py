@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from onready.engine.events import NodeStarted, NodeSucceeded, RunStarted, RunSucceeded
+from onready.engine.events import AnyEvent, NodeStarted, NodeSucceeded, RunStarted, RunSucceeded
 from onready.engine.names import NodeKey
 from onready.storage.sqlite import SqliteRunLog
 from tests.cli.conftest import Cli
@@ -50,7 +50,7 @@ def test_without_its_plan_less_is_checked(cli: Cli, folder: Path) -> None:
 
 def test_a_record_that_cannot_have_happened(cli: Cli, folder: Path) -> None:
     node = NodeKey("a")
-    story = [
+    story: list[AnyEvent] = [
         RunStarted(1, 1.0, "g", "one", "f" * 64, {}),
         NodeStarted(2, 2.0, node, 1),
         NodeSucceeded(3, 3.0, node, 1, 1),

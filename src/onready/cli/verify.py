@@ -67,7 +67,7 @@ async def _verify(text: str, stores: Stores, form: str) -> int:
 
 def _counts(events: list[AnyEvent]) -> dict[str, int]:
     """Events, nodes that something was recorded of, drivers."""
-    nodes = {event.node for event in events if hasattr(event, "attempt")}
+    nodes = {getattr(event, "node", None) for event in events if hasattr(event, "attempt")}
     epochs = 1 + sum(isinstance(event, RunResumed) for event in events)
     return {"events": len(events), "nodes": len(nodes), "epochs": epochs}
 
