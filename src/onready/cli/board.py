@@ -104,6 +104,7 @@ class Board:
         self._ended: dict[NodeKey, str] = {}
         self._opened: dict[NodeKey, int] = {}
         self._closed: set[NodeKey] = set()
+        self._passed: set[NodeKey] = set()
 
     @property
     def ends(self) -> Mapping[NodeKey, str]:
@@ -275,10 +276,15 @@ class Board:
             row.reason = event.reason
 
     def _skip(self, event: NodeSkipped, rows: list[Row]) -> None:
+        chosen = _is_by_choice(event)
         for row in rows:
-            row.reason = event.reason or row.reason
-        if event.reason and not _is_by_choice(event):
+            row.passed += chosen
+            if not (chosen and row.many):
+                row.reason = event.reason or row.reason
+        if event.reason and not chosen:
             self.skipped.append((event.node, event.reason))
+        if chosen:
+            self._passed.add(event.node)
 
     # --- a later segment ----------------------------------------------------------------------
 
@@ -317,14 +323,19 @@ class Board:
         """Its end does not count any more; `again`: it runs once more though it was good."""
         word = self._ended.pop(key)
         rows = self._layout.below(key) if word in {"skipped", "cancelled"} else []
+        passed = key in self._passed
+        self._passed.discard(key)
         for row in rows or [self._layout.row(key)]:
             row.again += again
+            row.passed -= passed
             left = row.counts.get(word, 0) - 1
             row.counts[word] = left
             if left <= 0:
                 del row.counts[word]
             if word in {"skipped", "cancelled"}:
                 row.reason = ""
+            if not row.done and not row.repeats:
+                row.began, row.idle = None, 0.0
             if key in row.kept:
                 row.kept.remove(key)
 

@@ -33,22 +33,26 @@ def label(row: Row) -> str:
         return f"{row.name} {times(row.rounds)}" if row.rounds else row.name
     if not row.many:
         return row.name
-    total = row.total if row.total is not None else row.done
+    total = (row.total if row.total is not None else row.done) - row.passed
     return f"{row.name} {times(total)}"
 
 
 def width_of(board: Board) -> int:
     """Room that the names need, the counts of maps included."""
-    return min(max((len(label(row)) for row in board.shown()), default=0) + 1, NAME_WIDTH)
+    widths = (len(label(row)) + (4 if row.total is None else 1) for row in board.shown())
+    return min(max(widths, default=1), NAME_WIDTH)
 
 
 def detail(row: Row) -> str:
     """What else there is to say of a row that has ended."""
     parts: list[str] = []
-    bad = {word: count for word, count in row.counts.items() if word != "succeeded"}
+    counts = dict(row.counts)
+    if row.many and row.passed:
+        counts["skipped"] -= row.passed
+    bad = {word: count for word, count in counts.items() if count and word != "succeeded"}
     if row.many:
         if bad:
-            parts.extend(f"{count:,} {word}" for word, count in row.counts.items())
+            parts.extend(f"{count:,} {word}" for word, count in counts.items() if count)
         open_rows = (row.total or 0) - row.done
         if bad and open_rows > 0:
             parts.append(f"{open_rows:,} not started")

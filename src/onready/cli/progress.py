@@ -75,13 +75,13 @@ class Progress:
         if row is None or row.path in self._shown or len(self.board.rows) > MOST_LINES:
             return
         # What went wrong is said at the end, in the graph's order.
-        if row.done and row.status in {"succeeded", "cached"}:
+        if row.done > row.passed and row.status in {"succeeded", "cached"}:
             self._line(row)
 
     def _kept(self) -> None:
         """A run goes on: what it has already is said in one line, and not again."""
         for row in self.board.rows.values():
-            if row.done and row.good == row.done and row.done == (row.total or 0):
+            if row.complete:
                 self._shown.add(row.path)
         kept = self.board.segments[-1].kept
         self.console.say(f"  kept: {counted(kept, 'node')}")

@@ -30,6 +30,8 @@ class Row:
     total: int | None
     repeats: bool = False
     counts: dict[str, int] = field(default_factory=dict)
+    passed: int = 0
+    """Instances among the skipped whose branch chose another arm: nothing is missing there."""
     rounds: int = 0
     """Iterations of a repeat, over all of its instances."""
     running: int = 0
@@ -76,7 +78,7 @@ class Row:
         if self.counts.get("cancelled"):
             return "cancelled"
         skipped = self.counts.get("skipped", 0)
-        if skipped and (skipped == self.done or not self.unchosen):
+        if skipped > self.passed or (skipped and skipped == self.done):
             return "skipped"
         if self.total is not None and self.done >= self.total:
             cached = self.counts.get("cached", 0)
@@ -84,14 +86,15 @@ class Row:
         return "running" if self.done or self.began is not None else "waiting"
 
     @property
-    def unchosen(self) -> bool:
-        """Whether it is in an arm: some of its instances may have been skipped by choice."""
-        return any("?" in name for name in self.path)
-
-    @property
     def absent(self) -> bool:
         """Whether nothing of it ever was to run: the handler of a rescue that was not needed."""
-        return self.unchosen and not self.total and not self.done and self.began is None
+        inside_arm = any("?" in name for name in self.path)
+        return inside_arm and not self.total and not self.done and self.began is None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of its instances have their value, but for those that were not chosen."""
+        return self.good > 0 and self.good + self.passed == self.done == self.total
 
     @property
     def took(self) -> float | None:
