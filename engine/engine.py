@@ -59,6 +59,7 @@ from onready.engine.resuming import (
 from onready.engine.run import Run, RunOutcome
 from onready.engine.secrets import SecretProviders, given_specs
 from onready.engine.spi import Capabilities, Catalog, RunFilter, RunLog, RunRecord
+from onready.engine.sweeping import Swept, forget_outputs, sweep
 from onready.engine.values import ValueType, needs_settling, settle
 from onready.engine.values.stored import Live, Stored
 
@@ -571,6 +572,23 @@ class Engine:
         RunNotFound where there is none, or more than one.
         """
         return await find_run(self.run_log, text)
+
+    async def sweep(self, *, dry_run: bool = False, outputs_before: float | None = None) -> Swept:
+        """Remove what drivers that died have left: attempts on backends, work folders, drafts.
+
+        Only of runs in this run log that nobody drives; see `engine/sweeping.py`. With
+        `outputs_before` (UTC seconds) the output files of runs that ended earlier go, too. Events
+        stay always. `dry_run` only says what would be removed. Backends that cannot be asked are
+        in `problems` of the answer.
+        """
+        problems = await self._host.open_all()
+        backends, owner = self._host.backends, await anyio.to_thread.run_sync(new_owner)
+        swept = await sweep(backends, self.run_log, self._folder, owner, dry_run=dry_run)
+        if outputs_before is not None:
+            logs = self.logs.folder
+            await forget_outputs(self.run_log, logs, owner, outputs_before, swept, dry_run=dry_run)
+        swept.problems |= problems
+        return swept
 
     async def history(self, run: str, after: int = 0) -> AsyncIterator[AnyEvent]:
         """What is recorded of a run by now, from `after` on; ends where the record ends."""

@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from onready.engine.dispatcher.admission import INLINE, Limits
 from onready.engine.dispatcher.lanes import Limit
-from onready.engine.errors import ConfigError
+from onready.engine.errors import ConfigError, EnvironmentFault, PluginError
 from onready.engine.graph import Bound
 from onready.engine.names import is_name
 from onready.engine.options import OnError, parse_memory
@@ -107,6 +107,23 @@ class Host:
         if not new:
             self._check_pools(plan)
         return bool(new)
+
+    async def open_all(self) -> dict[str, str]:
+        """Open every backend that this engine has; those that cannot be opened, and why.
+
+        A built-in one whose optional part is not installed was never used here: it is left out.
+        """
+        problems: dict[str, str] = {}
+        async with self._opening:
+            for name in sorted(self.capabilities.keys() - self.backends.keys() - {INLINE}):
+                try:
+                    await self._open(name)
+                except PluginError as error:
+                    if name in self._given:
+                        problems[name] = str(error)
+                except EnvironmentFault as error:
+                    problems[name] = str(error)
+        return problems
 
     async def _open(self, name: str) -> None:
         spec = self._given.get(name, {"type": name})

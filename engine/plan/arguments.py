@@ -4,7 +4,7 @@ For people who look at a run afterwards: the error block, `onready show`. The di
 own way (`dispatcher/flow.py`), which also fetches blobs.
 
 Rule of this room: pure look-ups, no I/O; a value that cannot be worked out without I/O or the
-user's classes is `UNKNOWN`, never an error.
+user's classes is `UNKNOWN`, never an error; it says what it is made of where that is known.
 """
 
 from __future__ import annotations
@@ -38,6 +38,31 @@ class Unknown:
 
 
 UNKNOWN: Final = Unknown()
+
+
+class PartOf(Unknown):
+    """A part of a value that is at hand, but in a blob, or of a class of the user's.
+
+    `task` is the position of the task whose value the whole is, None where it is another.
+    """
+
+    def __init__(self, whole: Stored, path: tuple[Step, ...], task: int | None = None) -> None:
+        self.whole = whole
+        self.path = path
+        self.task = task
+
+
+class MadeOf(Unknown):
+    """A list, tuple or dict of values some of which are `PartOf`."""
+
+    def __init__(
+        self, kind: Literal["list", "tuple", "dict"], items: list[Known], keys: tuple[str, ...]
+    ) -> None:
+        self.kind = kind
+        self.items = items
+        self.keys = keys
+
+
 Known = Stored | Unknown
 _STATE: Final = "state"
 """The parameter of a repeat's body that changes from one iteration to the next."""
@@ -161,7 +186,8 @@ class Arguments:
             return _project(params.get(binding.name, UNKNOWN), binding.path)
         if isinstance(binding, FromNode):
             node = fragment.nodes[binding.node]
-            return _project(self._value(node, fragment, scope, params), binding.path)
+            found = _project(self._value(node, fragment, scope, params), binding.path)
+            return _typed(found, node)
         if isinstance(binding, Gather):
             items = [self._resolve(item, fragment, scope, params) for item in binding.items]
             return _compound(binding.kind, items, binding.keys)
@@ -224,8 +250,10 @@ def _named(fragment: Fragment, name: str) -> PlanNode | None:
 def _compound(
     kind: Literal["list", "tuple", "dict"], items: list[Known], keys: tuple[str, ...]
 ) -> Known:
-    if any(isinstance(item, Unknown) for item in items):
+    if any(type(item) is Unknown for item in items):
         return UNKNOWN
+    if any(isinstance(item, Unknown) for item in items):
+        return MadeOf(kind, items, keys)
     return Compound(kind, tuple(cast("list[Stored]", items)), keys)
 
 
@@ -236,17 +264,27 @@ def _project(value: Known, path: tuple[Step, ...]) -> Known:
 
 
 def _member(value: Known, step: Step) -> Known:
-    """One item of a list, tuple or dict; UNKNOWN for what only the user's classes can tell."""
+    """One item of a list, tuple or dict; PartOf for what only the user's classes can tell."""
     key = step.key
-    if isinstance(value, Compound):
+    if isinstance(value, PartOf):
+        return PartOf(value.whole, (*value.path, step), value.task)
+    if isinstance(value, Compound | MadeOf) and value.kind != "parts":
         if value.kind == "dict":
             return value.items[value.keys.index(str(key))] if key in value.keys else UNKNOWN
         return value.items[key] if isinstance(key, int) and key < len(value.items) else UNKNOWN
-    if isinstance(value, Live):
+    if isinstance(value, Unknown | Live):
         return UNKNOWN
-    if not isinstance(value, Encoded) or value.codec != "json" or value.data is None:
-        return UNKNOWN
-    return _json_member(value.data, key)
+    member: Known = UNKNOWN
+    if isinstance(value, Encoded) and value.codec == "json" and value.data is not None:
+        member = _json_member(value.data, key)
+    return PartOf(value, (step,)) if member is UNKNOWN else member
+
+
+def _typed(value: Known, node: PlanNode) -> Known:
+    """With the task that made the whole, where `value` is a part of a task's value."""
+    if isinstance(value, PartOf) and value.task is None and not node.bodies:
+        return PartOf(value.whole, value.path, node.task)
+    return value
 
 
 def _json_member(data: bytes, key: str | int) -> Known:

@@ -129,7 +129,7 @@ def drift_of(plan: Plan) -> tuple[Change, ...]:
     return tuple(
         Change("code", path, where=changed[node.task] or node.where)
         for path, node in _nodes(plan.root)
-        if node.task in changed and node.task is not None
+        if node.task is not None and node.task in changed
     )
 
 

@@ -119,7 +119,7 @@ def test_programs_that_fail_show_their_last_words(cli: Cli, folder: Path) -> Non
     assert said.code == 1
     assert "x make  failed (subprocess" in said.err
     assert "    | no such thing\n" in said.err
-    assert "next: onready logs last make | onready show last" in said.err
+    assert "next: onready logs last make | onready retry last" in said.err
     # In order within a stream; between two pipes nobody knows.
     assert sorted(cli("logs", "last", "make").out.splitlines()) == ["no such thing", "trying"]
 

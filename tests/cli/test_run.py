@@ -86,7 +86,7 @@ def test_a_failure_is_told_once(command: Cli, pipeline: Path) -> None:
     assert block[2] == f"    pipeline.py:19 in train     {code}"
     assert block[3] == "  inputs  data=[0, 1, 2, ... 943 ints]  alpha=0.5"
     assert block[4].startswith("  not run: evaluate (needs train[1]); kept: download, clean")
-    assert block[5] == "  next: onready logs last train[1] | onready show last"
+    assert block[5] == "  next: onready logs last train[1] | onready retry last"
     assert len(block) == 6
 
 

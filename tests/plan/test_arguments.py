@@ -9,7 +9,7 @@ import pytest
 
 from onready.engine.graph import Provided, each, graph, task
 from onready.engine.names import NodeKey
-from onready.engine.plan.arguments import UNKNOWN, Arguments, Known
+from onready.engine.plan.arguments import UNKNOWN, Arguments, Known, PartOf, Unknown
 from onready.engine.plan.compile import compile_plan
 from onready.engine.spi import Capabilities
 from onready.engine.values.stored import Compound, Encoded, Live, Stored
@@ -133,17 +133,21 @@ def test_gathered_values_of_maps_subgraphs_and_projections() -> None:
 
 
 def test_what_cannot_be_known_is_unknown() -> None:
-    made, _ = arguments("combine", {key("load"): Encoded("numpy", b"", None, 0)}, count=1)
-    assert made == dict.fromkeys(("values", "first", "pair", "far"), UNKNOWN)
-    blob = {key("load"): Encoded("json", None, "ab" * 32, 99999)}
-    assert arguments("combine", blob)[0]["first"] is UNKNOWN
+    array = Encoded("numpy", b"", None, 0)
+    made, _ = arguments("combine", {key("load"): array}, count=1)
+    assert {name for name, value in made.items() if isinstance(value, Unknown)} == made.keys()
+    blob = Encoded("json", None, "ab" * 32, 99999)
+    first = arguments("combine", {key("load"): blob})[0]["first"]
+    assert isinstance(first, PartOf), "it can be worked out by whoever fetches the blob"
+    assert (first.whole, [step.key for step in first.path]) == (blob, ["train", 0])
+    assert first.task is not None
     live = {key("couple"): Live((1, 2))}
     assert arguments("combine", live)[0]["pair"] is UNKNOWN
     short: dict[NodeKey, Stored] = {
         key("load"): encoded({"train": []}),
         key("couple"): Compound("tuple", (1.5,)),
     }
-    assert arguments("combine", short)[0]["first"] is UNKNOWN
+    assert isinstance(arguments("combine", short)[0]["first"], PartOf)
     assert arguments("combine", short)[0]["pair"] is UNKNOWN
     assert repr(UNKNOWN) == "UNKNOWN"
 

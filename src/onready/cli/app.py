@@ -54,6 +54,14 @@ VERBS: Final[dict[str, Verb]] = {
     "cache": Verb(
         "onready.cli.cache:list_entries", "Values of cached tasks; why one was not used."
     ),
+    "resume": Verb("onready.cli.resume:resume", "Go on with an interrupted run."),
+    "retry": Verb("onready.cli.resume:retry", "Run again what failed or was cancelled in a run."),
+    "cancel": Verb("onready.cli.cancel:cancel", "Cancel a run, whichever process drives it."),
+    "diff": Verb("onready.cli.diff:diff", "What differs between two runs, or a run and the code."),
+    "debug": Verb("onready.cli.debug:debug", "Run one node of a run again here, with its inputs."),
+    "verify": Verb("onready.cli.verify:verify", "Check the record of a run against the rules."),
+    "doctor": Verb("onready.cli.doctor:doctor", "Check this machine, and say how to mend it."),
+    "gc": Verb("onready.cli.gc:gc", "Remove what runs left whose driver died."),
     "config": Verb("onready.cli.settings:show", "The configuration, and where it comes from."),
     "completion": Verb("onready.cli.completion:completion", "A completion script for your shell."),
 }

@@ -6,6 +6,7 @@ Rule of this room: asks the engine for everything; asyncio only.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,19 +26,19 @@ from onready.engine.errors import EnvironmentFault
 
 if TYPE_CHECKING:
     from onready import Engine, Run
-    from onready.cli.run import Options
-    from onready.engine.graph import Bound
     from onready.engine.run import RunOutcome
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to run, and how."""
+    """What to drive. `start` gives the run, new or gone on with, and how many of its events were
+    there before. `memory`: nothing is kept; `as_json`: the result is said as JSON.
+    """
 
-    bound: Bound[object]
-    address: str
-    options: Options
+    start: Callable[[Engine], Awaitable[tuple[Run[object], int]]]
     config: Config
+    memory: bool = False
+    as_json: bool = False
 
 
 async def drive(request: Request, console: Console) -> int:
@@ -65,20 +66,21 @@ class Driver:
         self._task = asyncio.current_task()
         self._run: Run[object] | None = None
         self._starting = False
+        self._known = 0
         self._progress: Progress | None = None
         self._cancels: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
         """Open the engine, start the run, watch it, tell; the exit code."""
-        options, console = self.request.options, self.console
-        async with engine_for(self.request.config, memory=options.memory) as engine:
-            run = self._run = await self._start(engine)
+        request, console = self.request, self.console
+        async with engine_for(request.config, memory=request.memory) as engine:
+            self._starting = True
+            run, self._known = await request.start(engine)
+            self._run = run
             board = Board(run.plan)
             console.say(f"{console.err(run.plan.name, 'bold')}  run {run.name}")
             outcome = await self._watch(run, board)
-            teller = Teller(
-                console, run, board, json=options.format == "json", kept=not options.memory
-            )
+            teller = Teller(console, run, board, json=request.as_json, kept=not request.memory)
             teller.result(outcome)
             if outcome.status == "succeeded":
                 return OK
@@ -88,21 +90,6 @@ class Driver:
                 raise outcome.error
             await teller.failure(engine)
             return FAILED
-
-    async def _start(self, engine: Engine) -> Run[object]:
-        options = self.request.options
-        self._starting = True
-        return await engine.start(
-            self.request.bound,
-            id=options.run_id,
-            name=options.run_name,
-            on_error=options.on_error,
-            timeout=options.timeout,
-            backend=options.backend,
-            select=options.select,
-            target=self.request.address,
-            cache=not options.no_cache,
-        )
 
     async def _watch(self, run: Run[object], board: Board) -> RunOutcome[object]:
         """Show the run until it has ended."""
@@ -114,7 +101,8 @@ class Driver:
             with suppress(EnvironmentFault):
                 async for event in run.events():
                     board.apply(event)
-                    progress.changed(event)
+                    if event.seq > self._known:
+                        progress.changed(event)
             outcome = await run.wait()
         for task in tuple(self._cancels):
             await task

@@ -27,11 +27,11 @@ VALUE_WIDTH: Final = 36
 
 
 def error_block(
-    story: Story, run_name: str, console: Console, *, kept: bool = True, look: bool = True
+    story: Story, run_name: str, console: Console, *, kept: bool = True, word: str = "last"
 ) -> list[str]:
     """The lines that tell how a run failed.
 
-    `kept`: its log can still be read later. `look`: point to `onready show`.
+    `kept`: its log can still be read later. `word` is what to call the run by in commands.
     """
     board = story.board
     lines: list[str] = []
@@ -46,10 +46,9 @@ def error_block(
     outcome = _outcome(board)
     if outcome:
         lines.append(f"  {outcome}")
-    steps = [f"onready logs last {key}" for key in _logged(board)]
-    if look:
-        steps.append("onready show last")
-    if kept and steps:
+    steps = [f"onready logs {word} {key}" for key in _logged(board)]
+    steps.append(f"onready retry {word}")
+    if kept:
         lines.append(f"  {console.err('next:', 'bold')} {' | '.join(steps)}")
     return lines
 
@@ -141,7 +140,7 @@ def _outcome(board: Board) -> str:
     skipped = [_skipped(board, key, reason) for key, reason in board.skipped]
     kept: list[str] = []
     for row in board.rows.values():
-        good = row.counts.get("succeeded", 0) + row.counts.get("cached", 0)
+        good = row.good
         if not good:
             continue
         if not row.many:

@@ -5,15 +5,20 @@ Rule of this room: reads through the engine, folds with the board; prints nothin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from onready.cli.board import Board
-from onready.engine.errors import RunNotFound
+from onready.engine.errors import Failure, RunNotFound
 from onready.engine.events import (
     AnyEvent,
     NodeCached,
+    NodeFailed,
+    NodeLost,
+    NodeStarted,
     NodeSucceeded,
+    RunResumed,
     RunStarted,
     RunSucceeded,
     ScopeOpened,
@@ -38,6 +43,9 @@ class Story:
     values: dict[NodeKey, Stored] = field(default_factory=dict)
     counts: dict[NodeKey, int] = field(default_factory=dict)
     arms: dict[NodeKey, str] = field(default_factory=dict)
+    attempts: dict[NodeKey, int] = field(default_factory=dict)
+    failed: dict[NodeKey, Failure] = field(default_factory=dict)
+    """The last failure of each node that failed for good, rescued or not."""
     inputs: dict[str, Stored] = field(default_factory=dict)
     result: Stored = None
 
@@ -51,6 +59,10 @@ class Story:
                 self.counts[event.node] = event.count
             if event.arm is not None:
                 self.arms[event.node] = event.arm
+        elif isinstance(event, NodeStarted):
+            self.attempts[event.node] = event.attempt
+        elif isinstance(event, NodeFailed | NodeLost):
+            self.failed[event.node] = event.failure
         elif isinstance(event, RunStarted):
             self.inputs = event.inputs
         elif isinstance(event, RunSucceeded):
@@ -65,17 +77,22 @@ class Story:
 
 async def read_story(engine: Engine, run: str, plan: Plan | None = None) -> Story:
     """The story of `run`; its plan comes from the catalog where it is not given."""
-    story: Story | None = None
-    async for event in engine.history(run):
-        if story is None:
-            if plan is None and isinstance(event, RunStarted):
-                plan = await stored_plan(engine, event.fingerprint)
-            story = Story(run, Board(plan), plan)
-        story.apply(event)
-    if story is None:
+    events = [event async for event in engine.history(run)]
+    if not events:
         message = f"run {run} has no events yet"
         raise RunNotFound(message)
+    if plan is None:
+        plan = await plan_of_events(engine, events)
+    story = Story(run, Board(plan), plan)
+    for event in events:
+        story.apply(event)
     return story
+
+
+async def plan_of_events(engine: Engine, events: Sequence[AnyEvent]) -> Plan | None:
+    """The plan in force: a run may have been gone on with under another than it began with."""
+    prints = [event.fingerprint for event in events if isinstance(event, RunStarted | RunResumed)]
+    return await stored_plan(engine, next((text for text in reversed(prints) if text), ""))
 
 
 async def stored_plan(engine: Engine, fingerprint: str) -> Plan | None:

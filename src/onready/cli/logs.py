@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from onready.cli.board import path_of
 from onready.cli.common import FollowOption, FormatOption, RunArgument, Stores, open_for_reading
 from onready.cli.console import Console
 from onready.cli.events import POLL
 from onready.cli.exits import Usage
 from onready.cli.history import find_run
+from onready.cli.rows import path_of
 from onready.cli.words import some
 from onready.engine.events import AttemptPlanned, NodeLog, NodeStarted
 from onready.engine.names import NodeKey, dispatch_name

@@ -75,7 +75,7 @@ def _cells(progress: Progress, row: Row, elapsed: float) -> tuple[RenderableType
     name = Text(label(row), style="dim" if row.status == "waiting" else "")
     time_text = duration(row)
     if running and row.began is not None:
-        time_text = took(max(progress.board.began + elapsed - row.began, 0.0))
+        time_text = took(max(progress.board.driven_since + elapsed - row.began, 0.0))
     return (Text(f"  {mark}", style=style), name, Text(time_text), _last(row, running=running))
 
 

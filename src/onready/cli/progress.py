@@ -17,12 +17,12 @@ from onready.cli.board import Board, Row, path_of
 from onready.cli.console import Console
 from onready.cli.lines import detail, duration, label, mark_of, width_of
 from onready.cli.words import counted, cut
-from onready.engine.events import AnyEvent, NodeCached, NodeSucceeded
+from onready.engine.events import AnyEvent, NodeCached, NodeSucceeded, RunResumed, ScopeClosed
 
 if TYPE_CHECKING:
     from rich.live import Live
 
-_ENDS: Final = (NodeSucceeded, NodeCached)
+_ENDS: Final = (NodeSucceeded, NodeCached, ScopeClosed)
 PATIENCE: Final = 0.15
 """Seconds before the live picture appears: a run that is over by then shows its lines alone."""
 PERIOD: Final = 0.1
@@ -66,18 +66,29 @@ class Progress:
 
     def changed(self, event: AnyEvent) -> None:
         """After each event: in a pipe, say which row has ended by it."""
+        if isinstance(event, RunResumed):
+            self._kept()
+            return
         if type(event) not in _ENDS or self.console.quiet or self.console.live:
             return
         row = self.board.rows.get(path_of(cast("NodeSucceeded", event).node))
         if row is None or row.path in self._shown or len(self.board.rows) > MOST_LINES:
             return
         # What went wrong is said at the end, in the graph's order.
-        if row.done and row.status in {"succeeded", "cached"}:
+        if row.done > row.passed and row.status in {"succeeded", "cached"}:
             self._line(row)
+
+    def _kept(self) -> None:
+        """A run goes on: what it has already is said in one line, and not again."""
+        for row in self.board.rows.values():
+            if row.complete:
+                self._shown.add(row.path)
+        kept = self.board.segments[-1].kept
+        self.console.say(f"  kept: {counted(kept, 'node')}")
 
     def finish(self) -> None:
         """After the run's end: the lines that are not there yet, in the graph's order."""
-        rows = list(self.board.rows.values())
+        rows = self.board.shown()
         if len(rows) > MOST_LINES:
             troubled = [row for row in rows if row.status in {"failed", "lost"}]
             fine = len(rows) - len(troubled)
@@ -144,7 +155,7 @@ class Progress:
 
         What runs and what failed comes first, then what waits, then what is done.
         """
-        rows = list(self.board.rows.values())
+        rows = self.board.shown()
         if len(rows) <= room:
             return rows, 0
         order = {"failed": 0, "lost": 0, "running": 1, "waiting": 2}

@@ -21,6 +21,7 @@ from onready.cli.target import find_target
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from onready import Engine, Run
     from onready.cli.target import Target
 
 LIMITS: Final = Group("How it runs", sort_key=2)
@@ -150,7 +151,23 @@ def run(
         check_complete(own, values, found.name)
     console = Console(quiet=options.quiet)
     config = stores.config(options.max_parallel)
-    request = Request(found.bind(values), found.address, options, config)
+    bound = found.bind(values)
+
+    async def start(engine: Engine) -> tuple[Run[object], int]:
+        run = await engine.start(
+            bound,
+            id=options.run_id,
+            name=options.run_name,
+            on_error=options.on_error,
+            timeout=options.timeout,
+            backend=options.backend,
+            select=options.select,
+            target=found.address,
+            cache=not options.no_cache,
+        )
+        return run, 0
+
+    request = Request(start, config, options.memory, options.format == "json")
     return asyncio.run(drive(request, console))
 
 

@@ -15,7 +15,7 @@ from onready.cli.common import FormatOption, RunArgument, Stores, open_for_readi
 from onready.cli.console import Console
 from onready.cli.history import Story, find_run, read_story
 from onready.cli.lines import detail, duration, label, mark_of
-from onready.cli.words import STATUS_STYLE, clock, columns, short, took, when
+from onready.cli.words import STATUS_STYLE, clock, columns, counted, short, took, when
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,23 +113,34 @@ def _text(console: Console, record: RunRecord, story: Story) -> list[str]:
 
     board = story.board
     status = console.paint(record.status, STATUS_STYLE[record.status])
-    end = record.ended if record.ended is not None else board.last
     facts = [
         f"{console.paint(record.name, 'bold')}  {status}",
         f"  graph    {record.graph}" + (f"  ({short(record.target)})" if record.target else ""),
         f"  id       {record.run}",
         f"  started  {clock(record.created)} ({when(record.created)})",
-        f"  took     {took(end - record.created)}",
+        f"  took     {took(board.elapsed)}",
+        *_segments(board),
     ]
     if story.inputs:
         facts.append(f"  inputs   {_inputs(story)}")
     if record.status == "succeeded":
         facts.append(f"  result   {summarise(story.result, 80)}")
     facts.append(f"  nodes    {_counts(board)}")
-    lines = [*facts, "", *_rows(console, story)]
+    lines = [*facts, "", *_rows(console, story, dead=record.status == "interrupted")]
     if board.failures or record.status == "failed":
-        lines += ["", *error_block(story, record.name, console, look=False)]
+        lines += ["", *error_block(story, record.name, console, word=record.name)]
+    if record.status == "interrupted":
+        lines += ["", f"  {console.paint('next:', 'bold')} onready resume {record.name}"]
     return lines
+
+
+def _segments(board: Board) -> list[str]:
+    """When it was gone on with: the last three times."""
+    return [
+        f"  {'retried' if one.retry else 'resumed'}  {clock(one.at)} ({when(one.at)}), "
+        f"{counted(one.kept, 'node')} kept"
+        for one in board.segments[-3:]
+    ]
 
 
 def _inputs(story: Story) -> str:
@@ -144,16 +155,18 @@ def _counts(board: Board) -> str:
     return ", ".join(parts) or "none has ended"
 
 
-def _rows(console: Console, story: Story) -> list[str]:
+def _rows(console: Console, story: Story, *, dead: bool) -> list[str]:
     from onready.engine.values import summarise
 
     board = story.board
     single = {key: value for key, value in story.values.items() if key.index is None}
     cells: list[tuple[str, str, str, str, str]] = []
-    for row in board.rows.values():
+    for row in board.shown():
         mark, _ = mark_of(row, "✓" if console.tick() == "✓" else "+")
         value = next((v for key, v in single.items() if str(key) == row.name), None)
         last = detail(row) or (summarise(value, 48) if value is not None else "")
+        if dead and row.running:
+            mark, last = "-", f"{last}, was running" if last else "was running"
         cells.append((f"  {mark}", label(row), duration(row), row.backend, last))
     return columns(cells)
 
@@ -165,6 +178,9 @@ def story_json(record: RunRecord, story: Story) -> dict[str, object]:
 
     board = story.board
     return record_json(record) | {
+        "segments": [
+            {"at": one.at, "retry": one.retry, "kept": one.kept} for one in board.segments
+        ],
         "inputs": {name: value_to_json(value) for name, value in story.inputs.items()},
         "result": value_to_json(story.result),
         "nodes": [
@@ -172,9 +188,12 @@ def story_json(record: RunRecord, story: Story) -> dict[str, object]:
                 "name": row.name,
                 "map": row.many,
                 "status": row.status,
+                "iterations": row.rounds if row.repeats else None,
                 "total": row.total,
                 "counts": row.counts,
                 "retries": row.retries,
+                "again": row.again,
+                "attempts": row.attempts,
                 "backend": row.backend,
                 "began": row.began,
                 "ended": row.ended,

@@ -98,7 +98,7 @@ def find_target(text: str) -> Target:
             f"no target {text!r}{did_you_mean(text, [*BUILT_IN, *_python_files(Path())])}\n  {HELP}"
         )
         raise Usage(message)
-    _current_folder_first()
+    current_folder_first()
     if name:
         return Target(text, _runnable(load_raw(f"{place}:{name}"), text))
     return _in_module(_module(text), text, text, "")
@@ -110,7 +110,7 @@ def _module(name: str) -> ModuleType:
     return sys.modules[name]
 
 
-def _current_folder_first() -> None:
+def current_folder_first() -> None:
     """As `python -m` does, here and in the processes that we start."""
     folder = str(Path.cwd())
     if folder not in sys.path:

@@ -41,7 +41,8 @@ class Teller:
             self._cancelled()
         elif outcome.status == "interrupted":
             console = self._console
-            console.complain(f"{console.err('x', 'red')} {self._run.name} was interrupted")
+            mark, name = console.err("x", "red"), self._run.name
+            console.complain(f"{mark} {name} was interrupted; go on: onready resume {name}")
 
     def _succeeded(self, value: object) -> None:
         console = self._console
@@ -59,7 +60,7 @@ class Teller:
         console, board = self._console, self._board
         mark, name = console.err("-", "yellow"), console.err(self._run.name, "bold")
         done = f"{board.count('succeeded'):,} of {counted(board.done, 'node')} had succeeded"
-        elapsed = took((board.ended or board.last) - board.began)
+        elapsed = took(board.elapsed)
         console.complain(f"{mark} {name} cancelled after {elapsed}: {done}")
 
     async def failure(self, engine: Engine) -> None:
