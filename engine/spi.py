@@ -368,6 +368,14 @@ class Catalog(Protocol):
 
     async def read(self, name: str) -> bytes: ...
 
+    async def remove(self, name: str) -> bool:
+        """Remove the record: True, or False where there was none. Its name is free again.
+
+        Of several that remove it at once, one is told True. Only records can be removed, never
+        blobs: `put` may at any moment report that the same content is there already.
+        """
+        ...
+
     async def list(self, prefix: str) -> Sequence[str]:
         """Names of records that begin with `prefix`, sorted."""
         ...

@@ -109,6 +109,25 @@ class Folder:
             raise StoreError(message)
         return status.st_size
 
+    def remove(self, name: str) -> bool:
+        """Remove the regular file `name`, durably; False where there is none.
+
+        StoreError for a link or a device: what is not ours is not removed.
+        """
+        _one(name)
+        try:
+            status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                return False
+            if not stat.S_ISREG(status.st_mode):
+                message = f"{name!r} in the catalog is not a regular file"
+                raise StoreError(message)
+            os.unlink(name, dir_fd=self._fd)
+        except FileNotFoundError:
+            return False
+        self.sync()
+        return True
+
     def files(self) -> Iterator[str]:
         """Names of all regular files below, as `a/b/c`; drafts and links are left out."""
         for where, folders, files, descriptor in os.fwalk(".", dir_fd=self._fd):

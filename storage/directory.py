@@ -101,6 +101,11 @@ class DirectoryCatalog:
         check_name(name)
         return await self._work(lambda: self._read(name))
 
+    async def remove(self, name: str) -> bool:
+        """See `Catalog`. The folders on the way stay: others may be writing in them."""
+        check_name(name)
+        return await self._work(lambda: self._remove(name))
+
     async def list(self, prefix: str) -> Sequence[str]:
         """See `Catalog`."""
         check_prefix(prefix)
@@ -217,6 +222,17 @@ class DirectoryCatalog:
                     return file.read()
             except (FileNotFoundError, NotADirectoryError):
                 raise KeyError(name) from None
+
+    def _remove(self, name: str) -> bool:
+        *parents, last = name.split("/")
+        with ExitStack() as stack:
+            folder = _opened(self._records)
+            try:
+                for part in parents:
+                    folder = stack.enter_context(folder.folder(part))
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return folder.remove(last)
 
     def _list(self, prefix: str) -> Sequence[str]:
         parents = prefix.split("/")[:-1]

@@ -190,6 +190,11 @@ class MemoryCatalog:
         check_name(name)
         return self._records[name]
 
+    async def remove(self, name: str) -> bool:
+        """See `Catalog`."""
+        check_name(name)
+        return self._records.pop(name, None) is not None
+
     async def list(self, prefix: str) -> Sequence[str]:
         """See `Catalog`."""
         check_prefix(prefix)

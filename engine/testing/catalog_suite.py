@@ -212,6 +212,40 @@ class CatalogSuite:
             await catalog.put_if_absent(name, b"x")
         with pytest.raises(StoreError):
             await catalog.read(name)
+        with pytest.raises(StoreError):
+            await catalog.remove(name)
+        assert await catalog.list("") == []
+
+    async def test_a_removed_record_is_gone_and_its_name_is_free(self, catalog: Catalog) -> None:
+        for name in ("cache/a", "cache/b", "cache/a.b"):
+            assert await catalog.put_if_absent(name, b"first")
+        assert await catalog.remove("cache/a") is True
+        assert await catalog.remove("cache/a") is False
+        with pytest.raises(KeyError):
+            await catalog.read("cache/a")
+        assert await catalog.list("") == ["cache/a.b", "cache/b"]
+        assert await catalog.put_if_absent("cache/a", b"second") is True
+        assert await catalog.read("cache/a") == b"second"
+
+    async def test_removing_what_is_no_record_changes_nothing(self, catalog: Catalog) -> None:
+        digest = await catalog.put(b"blob")
+        assert await catalog.put_if_absent("a/b", b"record")
+        for name in ("a", "a/b/c", "c", "x/y/z", digest):
+            assert await catalog.remove(name) is False
+        assert await catalog.list("") == ["a/b"]
+        assert await catalog.get(digest) == b"blob"
+
+    async def test_of_many_that_remove_a_record_one_is_told(self, catalog: Catalog) -> None:
+        assert await catalog.put_if_absent("race/a", b"record")
+        told: list[bool] = []
+
+        async def remove() -> None:
+            told.append(await catalog.remove("race/a"))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(remove)
+        assert sorted(told) == [False] * 19 + [True]
         assert await catalog.list("") == []
 
     @pytest.mark.parametrize("prefix", ["..", "/", "/etc", "a/../", "../", "a//", "a b", "~", "\0"])
