@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from onready.engine.errors import ConfigError
 from onready.engine.spi import Catalog, RunLog
 from onready.storage.directory import DirectoryCatalog
+from onready.storage.files.log import SEGMENT_SIZE, FilesRunLog
 from onready.storage.memory import MemoryCatalog, MemoryRunLog
 from onready.storage.sqlite import SqliteRunLog
 
@@ -73,6 +74,29 @@ class SqliteConfig(_Config):
     async def open(self) -> AsyncGenerator[RunLog]:
         """The run log, opened; closed (and all that was appended durable) on the way out."""
         async with SqliteRunLog(self.path.expanduser(), busy_timeout=self.busy_timeout) as log:
+            yield log
+
+
+class FilesConfig(_Config):
+    """Run log in a folder of append-only files (`files:.onready/runs`), shared folders included."""
+
+    path: Path = Field(description="The folder; it is made, for its owner only, if missing.")
+    segment_size: int = Field(
+        default=SEGMENT_SIZE,
+        ge=4096,
+        le=2**40,
+        description="Bytes after which a run goes on in a new file.",
+    )
+
+    @classmethod
+    def from_address(cls, rest: str) -> Self:
+        """The settings for the address `files:PATH`."""
+        return cls(path=_path("files", rest))
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[RunLog]:
+        """The run log, opened; closed (and all that was appended durable) on the way out."""
+        async with FilesRunLog(self.path.expanduser(), segment_size=self.segment_size) as log:
             yield log
 
 

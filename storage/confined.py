@@ -1,4 +1,4 @@
-"""Files below one folder, reached by directory descriptors so that nothing leads out of it.
+"""Files below one folder, a store's, reached by descriptors so that nothing leads out of it.
 
 Each step of a way opens one name, never a path, relative to the descriptor of the folder above,
 and follows no symbolic link. So neither `..`, an absolute path nor a link leads outside, also
@@ -88,12 +88,12 @@ class Folder:
             descriptor = os.open(name, _READ, dir_fd=self._fd)
         except OSError as error:
             if error.errno in _LINKS or error.errno == errno.ENXIO:
-                message = f"{name!r} in the catalog is not a regular file"
+                message = f"{name!r} there is not a regular file"
                 raise StoreError(message) from error
             raise
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            message = f"{name!r} in the catalog is not a regular file"
+            message = f"{name!r} there is not a regular file"
             raise StoreError(message)
         return os.fdopen(descriptor, "rb")
 
@@ -105,7 +105,7 @@ class Folder:
         except FileNotFoundError:
             return None
         if not stat.S_ISREG(status.st_mode):
-            message = f"{name!r} in the catalog is not a regular file"
+            message = f"{name!r} there is not a regular file"
             raise StoreError(message)
         return status.st_size
 
@@ -120,13 +120,17 @@ class Folder:
             if stat.S_ISDIR(status.st_mode):
                 return False
             if not stat.S_ISREG(status.st_mode):
-                message = f"{name!r} in the catalog is not a regular file"
+                message = f"{name!r} there is not a regular file"
                 raise StoreError(message)
             os.unlink(name, dir_fd=self._fd)
         except FileNotFoundError:
             return False
         self.sync()
         return True
+
+    def names(self) -> list[str]:
+        """The names of all that is in it, in any order; one reader at a time."""
+        return os.listdir(self._fd)  # noqa: PTH208 - by descriptor, which no path can do
 
     def files(self) -> Iterator[str]:
         """Names of all regular files below, as `a/b/c`; drafts and links are left out."""
@@ -200,6 +204,10 @@ class Draft:
         crash_point("record.link.after")
         folder.sync()
         return created
+
+    def linked(self) -> bool:
+        """Whether it has a name besides its own: NFS may do a `create` and report failure."""
+        return os.stat(self.name, dir_fd=self.folder.descriptor).st_nlink > 1
 
     def replace(self, name: str, folder: Folder | None = None) -> None:
         """Give it `name` in `folder`, durably, in place of what had that name."""

@@ -15,7 +15,7 @@ from onready.engine.errors import OnreadyError, StaleEpoch, StoreError
 from onready.engine.events import AnyEvent, RunStarted
 from onready.engine.wire import encode_events
 from onready.storage.index import gapless, run_changes
-from onready.storage.sqlite.servant import Request
+from onready.storage.threads.servant import Request
 
 CHUNK: Final = 1_000
 """Events encoded at once: the interpreter's lock is held for about a quarter of a millisecond."""
@@ -39,7 +39,7 @@ _INSERT: Final = (
 )
 
 
-class Append(Request):
+class Append(Request[sqlite3.Connection]):
     """Events of one run."""
 
     __slots__ = ("_advance", "_rows", "epoch", "events", "run")

@@ -10,11 +10,11 @@ import sqlite3
 
 from onready.engine.errors import RunLeaseHeld, StaleEpoch
 from onready.engine.spi import Lease
-from onready.storage.sqlite.clock import Clock, Moment
-from onready.storage.sqlite.servant import Request
+from onready.storage.clock import Clock, Moment
+from onready.storage.threads.servant import Request
 
 
-class TakeLease(Request):
+class TakeLease(Request[sqlite3.Connection]):
     """Take the lease of a run; the value is a `Lease`."""
 
     __slots__ = ("_clock", "dead", "duration", "owner", "run")
@@ -49,7 +49,7 @@ class TakeLease(Request):
         self.value = Lease(self.run, epoch, self.duration, self.owner)
 
 
-class RenewLease(Request):
+class RenewLease(Request[sqlite3.Connection]):
     """Extend a lease from now."""
 
     __slots__ = ("_clock", "lease")
@@ -72,7 +72,7 @@ class RenewLease(Request):
             raise StaleEpoch(message)
 
 
-class ReleaseLease(Request):
+class ReleaseLease(Request[sqlite3.Connection]):
     """Give a lease back; the epoch stays, so that it can only rise."""
 
     __slots__ = ("lease",)

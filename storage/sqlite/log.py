@@ -5,6 +5,7 @@ Rule of this room: no SQL and no blocking call; requests go to the two threads.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,14 +15,14 @@ from onready.engine.crashpoints import crash_point
 from onready.engine.errors import StoreError
 from onready.engine.events import AnyEvent
 from onready.engine.spi import Lease, RunFilter, RunRecord
+from onready.storage.clock import LeaseClock
 from onready.storage.index import Reading, check_first, check_run
 from onready.storage.sqlite.appends import Append
-from onready.storage.sqlite.clock import LeaseClock
-from onready.storage.sqlite.delivery import here
 from onready.storage.sqlite.leases import ReleaseLease, RenewLease, TakeLease
 from onready.storage.sqlite.reading import ListRuns, Reader, ReadEvents
-from onready.storage.sqlite.servant import Servant
 from onready.storage.sqlite.writer import Writer
+from onready.storage.threads.delivery import here
+from onready.storage.threads.servant import Servant
 
 
 class SqliteRunLog:
@@ -40,8 +41,8 @@ class SqliteRunLog:
         self.path = Path(path)
         self._busy_timeout = busy_timeout
         self._clock = LeaseClock()
-        self._writer: Servant | None = None
-        self._reader: Servant | None = None
+        self._writer: Servant[sqlite3.Connection] | None = None
+        self._reader: Servant[sqlite3.Connection] | None = None
 
     async def __aenter__(self) -> Self:
         """Open or create the file; `StoreError` where it cannot serve."""
@@ -116,14 +117,14 @@ class SqliteRunLog:
         await self._writing().ask(ReleaseLease(lease))
         crash_point("lease.release.after")
 
-    def _writing(self) -> Servant:
+    def _writing(self) -> Servant[sqlite3.Connection]:
         return _opened(self._writer)
 
-    def _reading(self) -> Servant:
+    def _reading(self) -> Servant[sqlite3.Connection]:
         return _opened(self._reader)
 
 
-def _opened(servant: Servant | None) -> Servant:
+def _opened(servant: Servant[sqlite3.Connection] | None) -> Servant[sqlite3.Connection]:
     if servant is None:
         message = "the run log is not open: use it as 'async with SqliteRunLog(path) as log'"
         raise StoreError(message)

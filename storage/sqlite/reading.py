@@ -14,12 +14,12 @@ from onready.engine.errors import StoreError
 from onready.engine.events import AnyEvent
 from onready.engine.spi import RunFilter, RunRecord
 from onready.engine.wire import decode_events
+from onready.storage.clock import Clock
 from onready.storage.index import BATCH, gapless
 from onready.storage.sqlite import schema
 from onready.storage.sqlite.appends import checksum
-from onready.storage.sqlite.clock import Clock
 from onready.storage.sqlite.faults import translate
-from onready.storage.sqlite.servant import Request
+from onready.storage.threads.servant import Request
 
 _BATCHES: Final = (
     "SELECT first_seq, last_seq, checksum, batch FROM events "
@@ -40,7 +40,7 @@ _RUNS: Final = """
 """
 
 
-class ReadEvents(Request):
+class ReadEvents(Request[sqlite3.Connection]):
     """The next batch of a run after `after`; the value is a list, empty at the end."""
 
     __slots__ = ("after", "path", "run")
@@ -91,7 +91,7 @@ class ReadEvents(Request):
         )
 
 
-class ListRuns(Request):
+class ListRuns(Request[sqlite3.Connection]):
     """Runs that a filter wants; the value is a list of records."""
 
     __slots__ = ("clock", "query")
@@ -142,7 +142,9 @@ class Reader:
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
 
-    def serve(self, connection: sqlite3.Connection, group: list[Request]) -> None:
+    def serve(
+        self, connection: sqlite3.Connection, group: list[Request[sqlite3.Connection]]
+    ) -> None:
         """Answer one after the other."""
         for request in group:
             try:

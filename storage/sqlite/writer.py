@@ -15,7 +15,7 @@ from onready.engine.crashpoints import crash_point
 from onready.engine.errors import InternalError, OnreadyError, StoreError
 from onready.storage.sqlite import schema
 from onready.storage.sqlite.faults import translate
-from onready.storage.sqlite.servant import Request
+from onready.storage.threads.servant import Request
 
 
 class Writer:
@@ -48,7 +48,9 @@ class Writer:
         self._identity = (status.st_dev, status.st_ino)
         return connection
 
-    def serve(self, connection: sqlite3.Connection, group: list[Request]) -> None:
+    def serve(
+        self, connection: sqlite3.Connection, group: list[Request[sqlite3.Connection]]
+    ) -> None:
         """Commit all of a group at once; one by one where the database itself refuses that."""
         ready = [request for request in group if _prepared(request)]
         if not ready:
@@ -74,7 +76,7 @@ class Writer:
         return StoreError(f"run log {self.path}: the file was removed or replaced while open")
 
     def _transact(
-        self, connection: sqlite3.Connection, requests: list[Request]
+        self, connection: sqlite3.Connection, requests: list[Request[sqlite3.Connection]]
     ) -> OnreadyError | None:
         """One transaction; what went wrong with all of it, or None."""
         try:
@@ -99,7 +101,7 @@ class Writer:
         return None
 
 
-def _prepared(request: Request) -> bool:
+def _prepared(request: Request[sqlite3.Connection]) -> bool:
     try:
         return request.prepare()
     except Exception as error:  # noqa: BLE001 - as in `_transact`

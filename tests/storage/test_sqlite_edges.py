@@ -17,8 +17,8 @@ from onready.storage.private import make_folder
 from onready.storage.sqlite import SqliteRunLog, clock, schema
 from onready.storage.sqlite.appends import Append
 from onready.storage.sqlite.reading import Reader
-from onready.storage.sqlite.servant import Request
 from onready.storage.sqlite.writer import Writer
+from onready.storage.threads.servant import Request
 
 LEFT_OPEN = """
 import sys, anyio
@@ -136,7 +136,7 @@ async def test_without_a_boot_clock_the_wall_clock_measures_leases(
         await log.lease("r2", "you", 60.0)
 
 
-class Broken(Request):
+class Broken(Request[sqlite3.Connection]):
     """A request with a bug."""
 
     __slots__ = ()

@@ -23,13 +23,13 @@ from onready.engine.names import NodeKey
 from onready.engine.testing.run_log_suite import read_all
 from onready.engine.testing.samples import started, steps
 from onready.engine.values.stored import Encoded
+from onready.storage.clock import LeaseClock
 from onready.storage.sqlite import SqliteRunLog
 from onready.storage.sqlite.appends import Append
-from onready.storage.sqlite.clock import LeaseClock
 from onready.storage.sqlite.leases import TakeLease
 from onready.storage.sqlite.reading import ReadEvents
-from onready.storage.sqlite.servant import Request
 from onready.storage.sqlite.writer import Writer
+from onready.storage.threads.servant import Request
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ class Bench:
         self.writer = Writer(path, 0.1)
         self.connection = self.writer.connect()
 
-    def serve(self, *requests: Request) -> None:
+    def serve(self, *requests: Request[sqlite3.Connection]) -> None:
         self.writer.serve(self.connection, list(requests))
 
     def numbers(self, run: str) -> list[int]:
@@ -191,7 +191,7 @@ async def test_a_folder_that_was_deleted_takes_nothing_more(tmp_path: Path) -> N
 
 @pytest.mark.anyio
 async def test_a_fault_of_our_own_reaches_whoever_waits(path: Path) -> None:
-    class Broken(Request):
+    class Broken(Request[sqlite3.Connection]):
         __slots__ = ()
 
         def apply(self, connection: sqlite3.Connection) -> None:

@@ -12,11 +12,11 @@ import pytest
 from onready.engine.spi import Lease, RunFilter
 from onready.engine.testing.run_log_suite import read_all
 from onready.engine.testing.samples import started, steps
+from onready.storage.clock import Moment
 from onready.storage.sqlite import SqliteRunLog
-from onready.storage.sqlite.clock import Moment
 from onready.storage.sqlite.leases import RenewLease, TakeLease
-from onready.storage.sqlite.servant import Request
 from onready.storage.sqlite.writer import Writer
+from onready.storage.threads.servant import Request
 
 DRIVER = """
 import asyncio, sys
@@ -92,7 +92,9 @@ def test_of_processes_that_want_a_lease_one_gets_it(tmp_path: Path) -> None:
 # --- the clocks of leases: moments of several processes, machines' boots and jumps ---
 
 
-def apply(connection: sqlite3.Connection, request: Request) -> Request:
+def apply(
+    connection: sqlite3.Connection, request: Request[sqlite3.Connection]
+) -> Request[sqlite3.Connection]:
     try:
         request.apply(connection)
     except Exception as error:  # noqa: BLE001 - looked at by the tests

@@ -1,29 +1,39 @@
-"""A thread that owns one connection and serves requests in groups.
+"""A thread that owns what a store works on (`C`: a connection, open folders) and serves requests.
 
 Rule of this room: knows threads and queues; what a request does is the request's own affair.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
 from queue import Empty, SimpleQueue
+from typing import Generic, Protocol, TypeVar
 
 import anyio
 
 from onready.engine.errors import InternalError, StoreError
-from onready.storage.sqlite.delivery import Delivery
+from onready.storage.threads.delivery import Delivery
 
 CLOSING = 60.0
 """Seconds that closing waits for what was asked before; a hung disk must not hang the host."""
 
 
-class Request:
+class Closable(Protocol):
+    """What a servant owns: it is closed in the servant's thread."""
+
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closable)
+C_contra = TypeVar("C_contra", bound=Closable, contravariant=True)
+
+
+class Request(Generic[C_contra]):
     """One thing asked of a servant; it ends with `value`, or with `error`.
 
-    `prepare` works without the database: False where it found an error. `apply` works inside a
-    transaction; it raises our own errors before it has written anything.
+    `prepare` works without the store: False where it found an error. `apply` works on it (for a
+    database inside a transaction); it raises our own errors before it has written anything.
     """
 
     __slots__ = ("error", "ticket", "value")
@@ -34,37 +44,34 @@ class Request:
         self.ticket: Awaitable[object] | None = None
 
     def prepare(self) -> bool:
-        """Do what needs no database; False, and `error` set, where that fails."""
+        """Do what does not need the store; False, and `error` set, where that fails."""
         return True
 
-    def apply(self, connection: sqlite3.Connection) -> None:
+    def apply(self, connection: C_contra) -> None:
         """Do it."""
         raise NotImplementedError  # pragma: no cover - every request has its own
 
 
-Serve = Callable[[sqlite3.Connection, list[Request]], None]
-
-
-class Servant:
+class Servant(Generic[C]):
     """The thread. Made and used in one event loop, by way of its `delivery`."""
 
     def __init__(
         self,
         name: str,
         delivery: Delivery,
-        connect: Callable[[], sqlite3.Connection],
-        serve: Serve,
+        connect: Callable[[], C],
+        serve: Callable[[C, list[Request[C]]], None],
     ) -> None:
         self._delivery = delivery
         self._connect = connect
         self._serve = serve
-        self._queue: SimpleQueue[Request | None] = SimpleQueue()
+        self._queue: SimpleQueue[Request[C] | None] = SimpleQueue()
         self._closed = False
         # A daemon: an interpreter that ends with an open store must not wait for a hung disk.
         # What was not committed by then was never reported.
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
-        self._ready = Request()
-        self._ended = Request()
+        self._ready: Request[C] = Request()
+        self._ended: Request[C] = Request()
 
     async def start(self) -> None:
         """Start the thread and wait for its connection; raises what connecting raised."""
@@ -79,7 +86,7 @@ class Servant:
             await self._join()
             raise
 
-    def ask(self, request: Request) -> Awaitable[object]:
+    def ask(self, request: Request[C]) -> Awaitable[object]:
         """Queue a request: await the answer. Requests are served in the order of asking."""
         if self._closed:
             message = "the run log is closed"
@@ -123,10 +130,10 @@ class Servant:
             finally:
                 self._deliver([(self._ended, None)])
 
-    def _work(self, connection: sqlite3.Connection) -> None:
+    def _work(self, connection: C) -> None:
         going = True
         while going:
-            group: list[Request] = []
+            group: list[Request[C]] = []
             going = self._take(group)
             if not group:
                 continue
@@ -139,7 +146,7 @@ class Servant:
                     request.error = request.error or fault
             self._deliver([(request, request.error) for request in group])
 
-    def _take(self, group: list[Request]) -> bool:
+    def _take(self, group: list[Request[C]]) -> bool:
         """Wait for a request, then take all that are there. False where closing was asked."""
         request = self._queue.get()
         try:
@@ -150,7 +157,7 @@ class Servant:
             return True
         return False
 
-    def _deliver(self, requests: list[tuple[Request, BaseException | None]]) -> None:
+    def _deliver(self, requests: list[tuple[Request[C], BaseException | None]]) -> None:
         self._delivery.deliver(
             [(request.ticket, (request.value, error)) for request, error in requests]
         )
