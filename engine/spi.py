@@ -371,8 +371,8 @@ class Catalog(Protocol):
     async def remove(self, name: str) -> bool:
         """Remove the record: True, or False where there was none. Its name is free again.
 
-        Of several that remove it at once, one is told True. Only records can be removed, never
-        blobs: `put` may at any moment report that the same content is there already.
+        Of several that remove it at once, at least one is told True. Only records can be removed,
+        never blobs: `put` may at any moment report that the same content is there already.
         """
         ...
 

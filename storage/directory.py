@@ -11,7 +11,6 @@ that is put together from text; and nothing is reported before it is durable.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,12 +22,11 @@ import anyio.from_thread
 import anyio.to_thread
 from blake3 import blake3
 
-from onready.engine.crashpoints import crash_point
 from onready.engine.errors import StoreError
 from onready.engine.spi import Access, Mount
 from onready.storage.confined import Folder, open_root
 from onready.storage.names import check_digest, check_name, check_prefix
-from onready.storage.private import create_file, make_folder, open_regular
+from onready.storage.private import make_folder, open_regular, whole_file
 
 if TYPE_CHECKING:
     from onready.storage.config import DirectoryConfig
@@ -174,17 +172,9 @@ class DirectoryCatalog:
         return content
 
     def _fetch(self, digest: str, target: Path) -> None:
-        draft = target.with_name(f"~{secrets.token_hex(8)}")
-        with self._blob(digest) as file, os.fdopen(create_file(draft), "wb") as copy:
-            try:
-                if _copy(file, copy) != digest:
-                    raise self._damaged(digest)
-                copy.flush()
-                crash_point("fetch.link.before")
-                os.link(draft, target, follow_symlinks=False)  # unlike a rename, replaces nothing
-                crash_point("fetch.link.after")
-            finally:
-                draft.unlink()
+        with self._blob(digest) as file, whole_file(target) as copy:
+            if _copy(file, copy) != digest:
+                raise self._damaged(digest)
 
     def _blob(self, digest: str) -> BinaryIO:
         try:

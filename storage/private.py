@@ -6,7 +6,10 @@ Rule of this room: only what was made here gets its mode set; what existed is ne
 from __future__ import annotations
 
 import os
+import secrets
 import stat
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -18,15 +21,21 @@ FILE_MODE: Final = 0o600
 
 NETWORK: Final = frozenset(
     {
-        "9p",
         "afs",
         "beegfs",
         "ceph",
         "cifs",
+        "afp",
+        "coda",
+        "davfs",
         "fuse.ceph",
         "fuse.glusterfs",
+        "fuse.davfs",
+        "fuse.gcsfuse",
+        "fuse.rclone",
         "fuse.s3fs",
         "fuse.sshfs",
+        "fuse.mount-s3",
         "gpfs",
         "lustre",
         "ncpfs",
@@ -69,6 +78,21 @@ def create_file(path: Path | str, *, dir_fd: int | None = None) -> int:
     return descriptor
 
 
+@contextmanager
+def whole_file(target: Path) -> Generator[BinaryIO]:
+    """A new file, 0600, that gets the name `target` once it is whole; FileExistsError if taken."""
+    draft = target.with_name(f"~{secrets.token_hex(8)}")
+    with os.fdopen(create_file(draft), "wb") as file:
+        try:
+            yield file
+            file.flush()
+            crash_point("fetch.link.before")
+            os.link(draft, target, follow_symlinks=False)  # unlike a rename, replaces nothing
+            crash_point("fetch.link.after")
+        finally:
+            draft.unlink()
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open the user's file `path` for reading; StoreError for a folder, a pipe or a device."""
     # Without O_NONBLOCK opening a named pipe would wait for a writer that never comes.
@@ -105,7 +129,8 @@ def refuse_network(folder: Path) -> None:
     if kind in NETWORK:
         message = (
             f"{folder} is on a network file system ({kind}), where SQLite's write-ahead log is "
-            "not safe: put the run log on a local disk"
+            "not safe: use a run log in files there, for example run_log='files:PATH', or put the "
+            "SQLite file on a local disk"
         )
         raise StoreError(message)
 

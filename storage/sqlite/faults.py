@@ -1,6 +1,6 @@
 """SQLite's errors as ours.
 
-Rule of this room: one table, one function.
+Rule of this room: tables and words.
 """
 
 from __future__ import annotations
@@ -25,6 +25,17 @@ _WORDS: Final = {
     sqlite3.SQLITE_NOTADB: "the file is no SQLite database",
     sqlite3.SQLITE_PERM: "access is denied",
 }
+
+
+UNREADABLE: Final = (UnicodeError, TypeError, ValueError, OverflowError)
+"""What Python's side of SQLite, or we, raise over rows that are not what was written."""
+
+
+def unreadable(error: Exception, path: Path) -> StoreError:
+    """The error for rows, or words of SQLite's own, that make no sense."""
+    fault = StoreError(f"run log {path}: the file is damaged ({error})")
+    fault.__cause__ = error
+    return fault
 
 
 def translate(error: sqlite3.Error, path: Path) -> StoreError:

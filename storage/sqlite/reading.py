@@ -18,7 +18,7 @@ from onready.storage.clock import Clock
 from onready.storage.index import BATCH, gapless
 from onready.storage.sqlite import schema
 from onready.storage.sqlite.appends import checksum
-from onready.storage.sqlite.faults import translate
+from onready.storage.sqlite.faults import UNREADABLE, translate, unreadable
 from onready.storage.threads.servant import Request
 
 _BATCHES: Final = (
@@ -157,3 +157,5 @@ class Reader:
                     connection.execute("ROLLBACK")
             except sqlite3.Error as error:
                 request.error = translate(error, self._path)
+            except UNREADABLE as error:
+                request.error = unreadable(error, self._path)

@@ -14,7 +14,7 @@ from pathlib import Path
 from onready.engine.crashpoints import crash_point
 from onready.engine.errors import InternalError, OnreadyError, StoreError
 from onready.storage.sqlite import schema
-from onready.storage.sqlite.faults import translate
+from onready.storage.sqlite.faults import translate, unreadable
 from onready.storage.threads.servant import Request
 
 
@@ -42,6 +42,8 @@ class Writer:
                 raise
         except sqlite3.Error as error:
             raise translate(error, path) from error
+        except UnicodeError as error:
+            raise unreadable(error, path) from error
         except OSError as error:
             message = f"run log {path}: {error.strerror}"
             raise StoreError(message) from error
@@ -92,6 +94,8 @@ class Writer:
             crash_point("commit.after")
         except sqlite3.Error as error:
             return translate(error, self.path)
+        except UnicodeError as error:
+            return unreadable(error, self.path)
         except Exception as error:  # noqa: BLE001 - a bug must not take the other runs along
             return _bug(error)
         finally:
