@@ -11,8 +11,8 @@ import anyio.lowlevel
 from onready.engine.errors import StoreError
 from onready.engine.events import AnyEvent
 from onready.engine.spi import Lease, RunFilter, RunLog, RunRecord
+from onready.storage.clock import LeaseClock, Moment
 from onready.storage.memory import MemoryRunLog
-from onready.storage.sqlite.clock import LeaseClock, Moment
 
 
 class LaterClock(LeaseClock):
