@@ -52,15 +52,26 @@ _decode: Final = msgspec.json.Decoder(State).decode
 
 
 def take(
-    run: str, folder: Folder, path: Path, owner: str, duration: float, clock: Clock, beyond: int
+    run: str,
+    folder: Folder,
+    path: Path,
+    owner: str,
+    duration: float,
+    clock: Clock,
+    *,
+    dead: str,
+    beyond: int,
 ) -> Lease:
-    """Take the lease of a run, under an epoch higher than `beyond`; `RunLeaseHeld` otherwise."""
+    """Take the lease of a run, under an epoch higher than `beyond`; `RunLeaseHeld` otherwise.
+
+    That of the owner `dead` counts as expired.
+    """
     for _ in range(TRIES):
         number, state = current(folder, path)
         now = clock()
-        if state.owner != owner and not state.lapsed(now):
+        if state.owner not in {owner, dead} and not state.lapsed(now):
             message = f"run {run} is driven by {state.owner} (epoch {state.epoch})"
-            raise RunLeaseHeld(message)
+            raise RunLeaseHeld(message, state.owner)
         epoch = max(state.epoch, beyond) + 1
         if _change(folder, number, _held(epoch, owner, now, duration)):
             return Lease(run, epoch, duration, owner)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar, cast
 
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import StoreError
 from onready.engine.events import AnyEvent
 from onready.engine.spi import Lease, RunFilter, RunRecord
@@ -79,7 +80,9 @@ class FilesRunLog:
         check_run(run)
         if events[0].seq == 1:
             check_first(run, events[0])
+        crash_point("append.before")
         await _opened(self._writer).ask(Append(run, epoch, events))
+        crash_point("append.after")
 
     def read(self, run: str, after: int = 0) -> AsyncIterator[Sequence[AnyEvent]]:
         """See `RunLog`. Damage in a file is a `StoreError` that names the file and the byte."""
@@ -94,19 +97,26 @@ class FilesRunLog:
         """See `RunLog`. A damaged run is listed as far as it can be read, with a warning."""
         return cast("list[RunRecord]", await _opened(self._reader).ask(ListRuns(query)))
 
-    async def lease(self, run: str, owner: str, duration: float) -> Lease:
+    async def lease(self, run: str, owner: str, duration: float, dead: str = "") -> Lease:
         """See `RunLog`. Which clocks count is told in `storage/clock.py`."""
         check_run(run)
-        request = TakeLease(run, owner, duration, self._clock)
-        return cast("Lease", await _opened(self._writer).ask(request))
+        request = TakeLease(run, owner, duration, self._clock, dead)
+        crash_point("lease.take.before")
+        lease = cast("Lease", await _opened(self._writer).ask(request))
+        crash_point("lease.take.after")
+        return lease
 
     async def renew(self, lease: Lease) -> None:
         """See `RunLog`."""
+        crash_point("lease.renew.before")
         await _opened(self._writer).ask(RenewLease(lease, self._clock))
+        crash_point("lease.renew.after")
 
     async def release(self, lease: Lease) -> None:
         """See `RunLog`."""
+        crash_point("lease.release.before")
         await _opened(self._writer).ask(ReleaseLease(lease))
+        crash_point("lease.release.after")
 
 
 def _opened(servant: Servant[C] | None) -> Servant[C]:

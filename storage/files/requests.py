@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import OnreadyError, StaleEpoch, StoreError
 from onready.engine.events import AnyEvent
 from onready.engine.spi import Lease
@@ -70,7 +71,9 @@ class Append(FilesRequest):
         drive = self._drive
         if drive is None:  # pragma: no cover - `apply` has set it
             return
+        crash_point("commit.before")
         os.fsync(_descriptor(drive))
+        crash_point("commit.after")
         with store.run(self.run) as folder:
             newest = store.newest(folder, self.epoch)
             if newest != drive.place:
@@ -90,10 +93,11 @@ class TakeLease(FilesRequest):
     writes becomes part of the history.
     """
 
-    __slots__ = ("_clock", "duration", "owner")
+    __slots__ = ("_clock", "dead", "duration", "owner")
 
-    def __init__(self, run: str, owner: str, duration: float, clock: Clock) -> None:
+    def __init__(self, run: str, owner: str, duration: float, clock: Clock, dead: str = "") -> None:
         super().__init__(run)
+        self.dead = dead
         self.owner = owner
         self.duration = duration
         self._clock = clock
@@ -110,7 +114,8 @@ class TakeLease(FilesRequest):
                 self.owner,
                 self.duration,
                 self._clock,
-                beyond,
+                dead=self.dead,
+                beyond=beyond,
             )
             try:
                 connection.begin(folder, Place(lease.epoch, 1))

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import StoreError
 from onready.storage.confined import Folder
 from onready.storage.files.format import (
@@ -102,7 +103,9 @@ class RunFolder:
         """Write the header of a claimed segment, durably; the claim is given up where it fails."""
         try:
             write(descriptor, encode_header(self.run, header))
+            crash_point("file.sync.before")
             os.fsync(descriptor)
+            crash_point("file.sync.after")
         except BaseException:
             self.abandon(header.place, descriptor)
             raise

@@ -67,6 +67,10 @@ COVERED = {
     "engine/worker/speaking.py:write_all": CALLERS,
     "backends/local/text.py:OutputText._spill": SCRATCH,
     "storage/confined.py:Folder.draft": "removes a draft, which has no meaning to anybody",
+    "storage/confined.py:Folder.remove": "one call, repeated by whoever did not see it done",
+    "storage/files/segments.py:write": CALLERS,
+    "storage/files/segments.py:RunFolder.abandon": "a claim that has no meaning to anybody",
+    "storage/files/segments.py:Segment.sync": "what somebody else wrote, before it is shown",
     "storage/sqlite/reading.py:Reader.serve": "a transaction that only reads",
 }
 """Functions with an effect and no point of their own, and why that is right."""

@@ -21,6 +21,7 @@ OPTIONAL = {
     "pandas": "codecs, for those who use it",
     "polars": "codecs, for those who use it",
     "pyarrow": "codecs, for those who use it",
+    "obstore": "the extra `objects`",
     "trio": "only where the host runs on it",
     "pydantic_core": "comes with pydantic",
     "typing_extensions": "comes with pydantic",
