@@ -20,7 +20,7 @@ async def test_items_that_end_in_the_turn_in_which_their_map_is_rescued(memory: 
 
 
 @task
-def failing(x: int) -> int:
+def failing(x: int) -> Failure:
     message = f"no {x}"
     raise ValueError(message)
 
