@@ -151,7 +151,7 @@ def fragments(draw: Callable[..., object], task_count: int = 1, depth: int = 2) 
     known = tuple(param.name for param in params)
     nodes = [
         _node(draw, position, known, task_count, depth)
-        for position in range(_int(draw(st.integers(0, (1, 2, 4)[min(depth, 2)]))))
+        for position in range(_int(draw(st.integers(0, (1, 1, 4)[min(depth, 2)]))))
     ]
     return with_feeds(Fragment(name="body", params=tuple(params), nodes=tuple(nodes)))
 
