@@ -291,6 +291,8 @@ class Dispatcher:
             if isinstance(command, Start):
                 self.admission.admit(command.rows)
             elif isinstance(command, Open):
+                if command.left is not None:
+                    forget(command.left)
                 self.composites.open(command.row)
             elif isinstance(command, Decide):
                 self.composites.decide(command.row)

@@ -48,6 +48,7 @@ from onready.engine.scheduler.commands import (
     Skip,
     Start,
 )
+from onready.engine.scheduler.finding import forget
 from onready.engine.scheduler.retry import is_drivers
 from onready.engine.scheduler.rules import may_start
 from onready.engine.scheduler.state import (
@@ -208,6 +209,8 @@ class Replay:
                 self._ready.update((id(row), row) for row in command.rows)
             elif isinstance(command, Open):
                 self._opens[id(command.row)] = command.row
+                if command.left is not None:
+                    forget(command.left)
             elif isinstance(command, Decide):
                 self._decides[id(command.row)] = command.row
             elif isinstance(command, Close):

@@ -6,7 +6,7 @@ Rule of this room: a task wraps its function and never calls it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from onready.engine.errors import GraphError
@@ -84,10 +84,9 @@ class Task(Definition[P, R]):
             other._bodies = {}
         return other
 
-    def wants_failure(self, given: Iterable[str]) -> bool:
+    def wants_failure(self, given: Collection[str]) -> bool:
         """Whether a call with these inputs leaves it to the engine to give the failure."""
-        wanted = [p.name for p in self.function.provided if p.provided == FAILURE]
-        return bool(wanted) and not set(wanted) <= set(given)
+        return any(p.provided == FAILURE and p.name not in given for p in self.function.provided)
 
     def body(self, inputs: dict[str, object]) -> Body:
         """A graph of this one node.

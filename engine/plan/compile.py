@@ -53,6 +53,7 @@ from onready.engine.spi import Call, Capabilities, Work
 
 _KEPT: Final = 8
 """How many plans a body remembers: one per set of backends and options it is run with."""
+_NONE: Final[list[Body]] = []
 
 
 def compile_plan(
@@ -150,9 +151,10 @@ class _Compiler:
         always = {node.index for node in body.nodes if node.always}
         nodes: list[PlanNode] = []
         for node in body.nodes:
-            inside = [] if node.kind == "task" else bodies_of(node)
-            yield from inside
-            self._note_wanted(body, node, inside)
+            inside = _NONE if node.kind == "task" else bodies_of(node)
+            if inside:
+                yield from inside
+                self._inherit_wanted(body, node, inside)
             made = self._node(node, waits[node.index], tuple(feeds[node.index]), inside)
             if always or node.index in tolerant:
                 made = _marked(made, node, always, node.index in tolerant)
@@ -214,16 +216,8 @@ class _Compiler:
             key=arm.key,
         )
 
-    def _note_wanted(self, body: Body, node: Node, inside: list[Body]) -> None:
-        """Remember that a body wants the failure of the rescue around it; a handler gets it."""
-        callee = node.callee
-        if (
-            not inside
-            and isinstance(callee, Task)
-            and callee.function.provided
-            and callee.wants_failure(argument.name for argument in node.arguments)
-        ):
-            self._wanted.setdefault(id(body), Wanted(node.name, node.location))
+    def _inherit_wanted(self, body: Body, node: Node, inside: list[Body]) -> None:
+        """What bodies inside want of the rescue around, this body wants; a handler gets it."""
         for inner in inside[:1] if node.kind == "rescue" else inside:
             if id(inner) in self._wanted:
                 self._wanted.setdefault(id(body), self._wanted[id(inner)])
@@ -239,6 +233,8 @@ class _Compiler:
     ) -> None:
         """Add what the engine provides to the arguments that the call gives."""
         given = {argument.name for argument in node.arguments}
+        if callee.wants_failure(given):
+            self._wanted.setdefault(id(node.body), Wanted(node.name, node.location))
         spec = self.tasks[position]
         check_provided(node, given, callee, spec, self.backends[spec.backend], self.provided)
         if spec.cache:

@@ -18,7 +18,6 @@ from onready.engine.names import NodeKey
 from onready.engine.options import OnError
 from onready.engine.plan.model import Fragment, Plan
 from onready.engine.scheduler.commands import Cancel, Close, Command, Decide, Drop, End, Open, Skip
-from onready.engine.scheduler.finding import forget
 from onready.engine.scheduler.rules import (
     illegal,
     is_rescued,
@@ -237,8 +236,8 @@ class Ends:
         row.failure = self._forgive(scope)
         self._move(row, What.RESCUED)
         row.body = None
-        forget(scope)
-        self._commands.append(Open(row))
+        # Composites inside may have ended in this same turn: their values are made of its rows.
+        self._commands.append(Open(row, scope))
 
     def _forgive(self, scope: Scope | None) -> Failure | None:
         """Take what failed in `scope` from the run's failures; the first of them."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -16,6 +15,8 @@ from onready.engine.errors import GraphError
 from onready.engine.graph import GraphBuilder, Provided, each, graph, shell, task
 from onready.engine.graph.codes import CODES
 from onready.engine.options import Resources
+from tests.graph import composite_cases
+from tests.graph.cases import CASES, Case, case, traced
 from tests.graph.defs import (
     anything,
     clean,
@@ -30,25 +31,8 @@ from tests.graph.defs import (
     train,
 )
 
-Case = Callable[[], object]
-CASES: list[tuple[str, Case, str, str]] = []
 ELSEWHERE = {"G048"}
 """Codes whose cases are in test_secret_codes.py."""
-
-
-def case(code: str, message: str, suggestion: str) -> Callable[[Case], Case]:
-    """The test of one way to meet a code: parts of its message and of its suggestion."""
-
-    def add(function: Case) -> Case:
-        CASES.append((code, function, message, suggestion))
-        return function
-
-    return add
-
-
-def traced(function: Callable[[], object]) -> object:
-    return graph(function).bind().graph
-
 
 # --- calls --------------------------------------------------------------------------------------
 
@@ -610,14 +594,15 @@ def test_code_place_and_suggestion(
     assert message in error.message
     assert suggestion in error.suggestion
     assert error.location is not None
-    assert error.location.file == __file__
+    assert error.location.file == inspect.getsourcefile(function)
     lines, first = inspect.getsourcelines(function)
     marked = [first + index for index, line in enumerate(lines) if line.endswith("# here\n")]
     assert [error.location.line] == marked, error
-    assert str(error).startswith(f"{__file__}:{error.location.line}: {code}: {error.message}")
+    assert str(error).startswith(f"{error.location}: {code}: {error.message}")
 
 
 def test_every_code_has_a_case() -> None:
+    assert composite_cases.__doc__  # importing it adds its cases
     assert {entry[0] for entry in CASES} | ELSEWHERE == set(CODES)
 
 

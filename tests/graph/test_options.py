@@ -89,7 +89,7 @@ def test_values_that_cannot_be(option: str, value: object) -> None:
 
 
 def test_options_of_a_call_count_in_a_graph_alone() -> None:
-    with refused("G041", "inc.bind() with options of a call"):
+    with refused("G041", "inc.bind() with limit="):
         inc.with_options(limit=2).bind(1)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_type
 
 from onready import (
     Bound,
     Engine,
+    Failure,
     File,
     GraphBuilder,
     NodeContext,
@@ -17,10 +20,14 @@ from onready import (
     Run,
     RunOutcome,
     Secret,
+    branch,
     each,
     graph,
+    repeat,
+    rescue,
     run_sync,
     shell,
+    switch,
     task,
 )
 
@@ -67,6 +74,41 @@ def best(models: list[Model]) -> Model:
     return models[0]
 
 
+@task
+def enough(data: list[int]) -> bool:
+    return len(data) > 9
+
+
+@task
+async def more(data: list[int], by: int) -> list[int]:
+    return [*data, by]
+
+
+@task
+def is_long(data: list[int], bound: int) -> bool:
+    return len(data) > bound
+
+
+@task
+def size_class(data: list[int]) -> str:
+    return "small"
+
+
+@task
+def count(data: list[int]) -> int:
+    return len(data)
+
+
+@task
+def apologise(url: str, failure: Failure = Provided(Failure)) -> str:
+    return failure.message
+
+
+@task
+def survivors(models: Sequence[Model | Failure]) -> int:
+    return len(models)
+
+
 @graph
 def fold(data: list[int], alphas: list[float]) -> list[Model]:
     models = train.map(data, each(alphas))
@@ -98,6 +140,51 @@ def main(url: str, alphas: list[float] | None = None) -> tuple[Model, list[list[
     shell("curl", inputs={"a": Secret("A")}, environment={"TOKEN": Secret("TOKEN")})
     nothing()
     return best(fold(data, [0.1])), nested, number
+
+
+@graph
+def composed(url: str) -> int | str | list[int]:
+    data = load(url)
+    chosen = branch(enough(data), count.bind(data), apologise.bind(url), name="gate", after=[data])
+    assert_type(chosen, int | str)
+    assert_type(branch(enough(data), count.bind(data), count.bind([1])), int)
+    arms = {"small": count.bind(data), "big": count.bind([1])}
+    assert_type(switch(size_class(data), arms), int)
+    assert_type(switch(size_class(data), arms, default=apologise.bind(url)), int | str)
+    assert_type(switch(count(data), {1: count.bind(data)}, default=None, always=True), int)
+    assert_type(switch(enough(data), {True: fold.bind(data, [0.1])}), list[Model])
+    grown = repeat(clean, data, until=enough, limit=3)
+    assert_type(grown, list[int])
+    assert_type(repeat(partial(more, by=2), data, until=enough, limit=9, name="poll"), list[int])
+    late = repeat(clean, data, until=partial(is_long, bound=3), limit=9, on_limit="return")
+    assert_type(late, list[int])
+    saved = rescue(composed_body.bind(url), apologise.bind(url), always=False)
+    assert_type(saved, list[int] | str)
+    assert_type(survivors(train.map(data, each([0.1]))), int)
+    clean.with_options(always=True, after=[saved])(data)
+    fold.with_options(always=True)(data, [0.1])
+    assert_type(shell("rm x", always=True, after=[saved]), str)
+    return chosen
+
+
+@graph
+def composed_body(url: str) -> list[int]:
+    return load(url)
+
+
+def built_composites() -> Bound[int | str]:
+    g = GraphBuilder()
+    data = g.add(load, "u", always=True)
+    chosen = g.branch(g.add(enough, data), count.bind(data), apologise.bind("u"), after=["x"])
+    assert_type(chosen, int | str)
+    arms = {"small": count.bind(data)}
+    assert_type(g.switch(g.add(size_class, data), arms), int)
+    found = g.switch(g.add(size_class, data), arms, default=apologise.bind("u"), name="pick")
+    assert_type(found, int | str)
+    assert_type(g.repeat(clean, data, until=enough, limit=3, on_limit="return"), list[int])
+    assert_type(g.rescue(count.bind(data), apologise.bind("u")), int | str)
+    assert_type(g.map(count, each([data]), name="all", always=True), list[int])
+    return g.build(chosen)
 
 
 def built() -> Bound[Model]:
