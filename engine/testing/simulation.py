@@ -27,8 +27,14 @@ from onready.engine.dispatcher.core import Dispatcher, RunOptions, Services
 from onready.engine.dispatcher.journal import Journal
 from onready.engine.dispatcher.lanes import Limit
 from onready.engine.errors import OnreadyError, RunLeaseHeld
-from onready.engine.events import AnyEvent, RunCancelled, RunFailed, RunResumed, RunStarted
-from onready.engine.events import RunSucceeded
+from onready.engine.events import (
+    AnyEvent,
+    RunCancelled,
+    RunFailed,
+    RunResumed,
+    RunStarted,
+    RunSucceeded,
+)
 from onready.engine.fold import History, fold
 from onready.engine.history import check_history
 from onready.engine.logs import LogStore
@@ -201,7 +207,7 @@ def simulate(
 
     All tasks of the plan have to be on the backend `BACKEND`, their functions importable.
     `run_log` and `catalog` are stores in memory, new ones. `limit` is how many attempts may be
-    live at once, `timeout` the run's own in virtual seconds. To be called outside of any event loop.
+    live at once, `timeout` the run's own in virtual seconds. Call it outside of event loops.
     """
     world = World(seed, faults, limit)
     simulation = _Simulation(plan, inputs or {}, world, run_log, catalog, timeout)
