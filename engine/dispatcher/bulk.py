@@ -9,6 +9,7 @@ What may not live here: threads.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -213,7 +214,7 @@ class BulkFeed:
 
     # --- stopping -----------------------------------------------------------------------------
 
-    def withdraw(self, rows: set[int], cause: str) -> None:
+    def withdraw(self, rows: Collection[int], cause: str) -> None:
         """Take back calls that have not begun; those that have may end within the grace."""
         for key in rows:
             ticket = self._live.get(key)

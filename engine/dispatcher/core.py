@@ -179,7 +179,8 @@ class Dispatcher:
         self.lease: HeldLease | None = None
         self.loop: Loop
         self._thread = threading.get_ident()
-        self._stop_rows: set[int] = set()
+        # By the rows' `id`, in the order of asking: a set's order would be another in each process.
+        self._stop_rows: dict[int, None] = {}
         self._end: End | None = None
         self._ended = anyio.Event()
         self._fault: BaseException | None = None
@@ -291,8 +292,6 @@ class Dispatcher:
             if isinstance(command, Start):
                 self.admission.admit(command.rows)
             elif isinstance(command, Open):
-                if command.left is not None:
-                    forget(command.left)
                 self.composites.open(command.row)
             elif isinstance(command, Decide):
                 self.composites.decide(command.row)
@@ -306,7 +305,7 @@ class Dispatcher:
                 row = command.row
                 record.append(NodeCancelled(0, now, row.key, row.attempt, command.reason))
             elif isinstance(command, Cancel):
-                self._stop_rows.add(id(command.row))
+                self._stop_rows[id(command.row)] = None
             else:
                 self._end = command
                 self._ended.set()
@@ -354,7 +353,7 @@ class Dispatcher:
         self.cancel(self._timed_out, self.grace)
 
     def _stop_attempts(self) -> None:
-        rows, self._stop_rows = self._stop_rows, set()
+        rows, self._stop_rows = self._stop_rows, {}
         cause = self.reason or "another node failed"
         admission = self.admission
         admission.inline.cancel(rows, cause)

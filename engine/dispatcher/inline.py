@@ -11,7 +11,7 @@ What may not live here: limits other than `LIVE`, retries, where values come fro
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextvars import copy_context
 from functools import partial
 from time import perf_counter
@@ -95,7 +95,7 @@ class InlinePool:
             else:
                 return
 
-    def cancel(self, rows: set[int], cause: str) -> None:
+    def cancel(self, rows: Collection[int], cause: str) -> None:
         """Stop the workers that run these rows (by `id`)."""
         for worker in tuple(self.workers):
             if worker.row is None or worker.cause or worker.handle is None:

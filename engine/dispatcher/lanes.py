@@ -96,6 +96,11 @@ class Lane:
             limit.used += amount
         return True
 
+    def take_anyway(self) -> None:
+        """Take the share of an attempt that runs already, room or not: others wait for it."""
+        for limit, amount in self.demands:
+            limit.used += amount
+
     def give_back(self) -> None:
         """One attempt ended."""
         for limit, amount in self.demands:

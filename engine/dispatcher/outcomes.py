@@ -18,6 +18,7 @@ from onready.engine.errors import Failure
 from onready.engine.events import NodeCancelled, NodeFailed, NodeLost, NodeRetrying
 from onready.engine.failure import failure_from
 from onready.engine.masking import mask_failure
+from onready.engine.names import NodeKey
 from onready.engine.scheduler.commands import RetryDue
 from onready.engine.scheduler.retry import DRIVER, TAKEOVERS, is_infrastructure, retry_delay
 from onready.engine.scheduler.rules import may_start
@@ -34,9 +35,10 @@ class Outcomes:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._deadlines: dict[int, float] = {}
-        self._timers: dict[int, Handle] = {}
-        self.takeovers: dict[int, int] = {}
+        # By key, and not by the row's `id`: rows go with their scopes, and others get their ids.
+        self._deadlines: dict[NodeKey, float] = {}
+        self._timers: dict[NodeKey, Handle] = {}
+        self.takeovers: dict[NodeKey, int] = {}
         """How many drivers died while a row's attempts ran, by the row's `id`."""
 
     def raised(self, row: Row, number: int, error: BaseException) -> None:
@@ -63,7 +65,7 @@ class Outcomes:
         else:
             inbox.append((row, NodeRetrying(0, now, row.key, number, delay, failure)))
             due = partial(self._due, row, number)
-            self._timers[id(row)] = dispatcher.later(delay, due)
+            self._timers[row.key] = dispatcher.later(delay, due)
 
     def _delay(self, row: Row, number: int, failure: Failure) -> float | None:
         if not number:
@@ -78,13 +80,13 @@ class Outcomes:
             return None
         if policy.jitter or is_infrastructure(policy, failure):
             delay *= dispatcher.draw()
-        deadline = self._deadlines.get(id(row))
+        deadline = self._deadlines.get(row.key)
         if deadline is not None and dispatcher.monotonic() + delay >= deadline:
             return None
         return delay
 
     def _due(self, row: Row, number: int) -> None:
-        self._timers.pop(id(row), None)
+        self._timers.pop(row.key, None)
         self._dispatcher.inbox.append((row, RetryDue(number)))
         self._dispatcher.turn_and_wake()
 
@@ -96,7 +98,7 @@ class Outcomes:
     def driver_lost(self, row: Row, number: int) -> None:
         """The attempt ended with the driver before this one: it is made again, but not for ever."""
         dispatcher = self._dispatcher
-        died = self.takeovers.get(id(row), 0)
+        died = self.takeovers.get(row.key, 0)
         now = dispatcher.now()
         if row.state is CANCELLING or not may_start(row):
             self.cancelled(row, number, "its driver died, and its scope is stopped")
@@ -115,7 +117,7 @@ class Outcomes:
     def wait_again(self, row: Row, delay: float) -> None:
         """Go on with the wait before a retry, `delay` seconds of it."""
         due = partial(self._due, row, row.attempt)
-        self._timers[id(row)] = self._dispatcher.later(delay, due)
+        self._timers[row.key] = self._dispatcher.later(delay, due)
 
     def stopped(self, row: Row, number: int, ticket: Ticket | None, cause: str) -> None:
         """A worker coroutine ended with its node: cancelled by us, by itself, or with the run."""
@@ -140,7 +142,7 @@ class Outcomes:
         if total is None:
             return limit, "timeout"
         now = self._dispatcher.monotonic()
-        left = self._deadlines.setdefault(id(row), now + total) - now
+        left = self._deadlines.setdefault(row.key, now + total) - now
         if limit is None or left < limit:
             return max(left, 0.0), "node_timeout"
         return limit, "timeout"

@@ -9,6 +9,7 @@ What may not live here: how a backend starts anything.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -86,14 +87,15 @@ class RemoteFeed:
     def recover(self, row: Row, lane: Lane, name: str, cause: str) -> None:
         """Ask the backend what became of the row's attempt, which an earlier driver had planned.
 
-        Where its limits have no room it is asked all the same: it may be running. With a `cause`
-        it was being cancelled: what is left of it is removed.
+        It may be running, so it has its share of its limits, and what is new waits for that.
+        With a `cause` it was being cancelled: what is left of it is removed.
         """
         ticket = Ticket(row, lane, row.attempt)
         ticket.name = name
         ticket.recovers = True
         ticket.cause = cause
-        ticket.holds = lane.take()
+        lane.take_anyway()
+        ticket.holds = True
         self._live[id(row)] = ticket
         self._begin(ticket)
 
@@ -247,7 +249,7 @@ class RemoteFeed:
         self._live.pop(id(ticket.row), None)
         ticket.release()
 
-    def stop(self, rows: set[int], cause: str) -> None:
+    def stop(self, rows: Collection[int], cause: str) -> None:
         """Stop these rows' attempts; one that was only planned ends at once."""
         for key in rows:
             ticket = self._live.get(key)

@@ -48,7 +48,6 @@ from onready.engine.scheduler.commands import (
     Skip,
     Start,
 )
-from onready.engine.scheduler.finding import forget
 from onready.engine.scheduler.retry import is_drivers
 from onready.engine.scheduler.rules import may_start
 from onready.engine.scheduler.state import (
@@ -91,8 +90,8 @@ class Replay:
         self._ready: dict[int, Row] = {}
         self._opens: dict[int, Row] = {}
         self._decides: dict[int, Row] = {}
-        self._planned: dict[int, AttemptPlanned] = {}
-        self._waits: dict[int, float] = {}
+        self._planned: dict[NodeKey, AttemptPlanned] = {}
+        self._waits: dict[NodeKey, float] = {}
         self._owed: dict[NodeKey, AnyEvent] = {}
         """Decisions that follow from the history and are not (yet) found in it."""
 
@@ -141,16 +140,16 @@ class Replay:
             self._feed((row, RetryDue(row.attempt)))
         if isinstance(event, _BEGINNINGS):
             if isinstance(event, AttemptPlanned):
-                self._planned[id(row)] = event
+                self._planned[row.key] = event
         elif not isinstance(event, NodeCancelled) or event.attempt > row.attempt:
             self._scheduler.restore(row, event.attempt)
         self._feed((row, event))
         self._owed.pop(event.node, None)
         if isinstance(event, NodeRetrying):
-            self._waits[id(row)] = event.at + event.delay
+            self._waits[row.key] = event.at + event.delay
             if is_drivers(event.failure):
                 takeovers = self._dispatcher.outcomes.takeovers
-                takeovers[id(row)] = takeovers.get(id(row), 0) + 1
+                takeovers[row.key] = takeovers.get(row.key, 0) + 1
 
     async def _opened(self, event: ScopeOpened) -> None:
         row = self._scheduler.find(event.node)
@@ -209,8 +208,6 @@ class Replay:
                 self._ready.update((id(row), row) for row in command.rows)
             elif isinstance(command, Open):
                 self._opens[id(command.row)] = command.row
-                if command.left is not None:
-                    forget(command.left)
             elif isinstance(command, Decide):
                 self._decides[id(command.row)] = command.row
             elif isinstance(command, Close):
@@ -236,8 +233,6 @@ class Replay:
         for row in self._opens.values():
             if row.state is READY and may_start(row):
                 dispatcher.composites.open(row)
-        ready = [row for row in self._ready.values() if row.state is READY and may_start(row)]
-        dispatcher.admission.admit(ready)
         todo = [self._scheduler.root]
         while todo:
             for row in todo.pop().rows:
@@ -246,13 +241,16 @@ class Replay:
                 elif row.kind == "task" and row.state in _LIVE:
                     self._ask_after(row)
                 elif row.state is BACKING_OFF:
-                    due = self._waits.get(id(row), 0.0)
+                    due = self._waits.get(row.key, 0.0)
                     dispatcher.outcomes.wait_again(row, max(due - dispatcher.now(), 0.0))
+        # After those that run already: they have their shares of the limits.
+        ready = [row for row in self._ready.values() if row.state is READY and may_start(row)]
+        dispatcher.admission.admit(ready)
 
     def _ask_after(self, row: Row) -> None:
         """The attempt was live when the earlier driver died."""
         dispatcher = self._dispatcher
-        planned = self._planned.get(id(row))
+        planned = self._planned.get(row.key)
         if planned is None or planned.attempt != row.attempt:
             dispatcher.outcomes.driver_lost(row, row.attempt)
         else:

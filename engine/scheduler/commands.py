@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from onready.engine.events import AnyEvent, ScopeStatus
-from onready.engine.scheduler.state import Row, Scope
+from onready.engine.scheduler.state import Row
 
 
 class Start(msgspec.Struct, gc=False):
@@ -20,12 +20,10 @@ class Start(msgspec.Struct, gc=False):
 class Open(msgspec.Struct, gc=False):
     """Find out how many items the map has, or which arm is chosen, and report `scope.opened`.
 
-    A rescue is opened a second time, for its handler, with the `failure` of its body. `left` is
-    then the body's scope: forget its rows, now that the commands before this one are performed.
+    A rescue is opened a second time, for its handler, with the `failure` of its body.
     """
 
     row: Row
-    left: Scope | None = None
 
 
 class Decide(msgspec.Struct, gc=False):

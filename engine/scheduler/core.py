@@ -97,6 +97,8 @@ class Scheduler(Ends):
         A fact of an attempt that has ended is counted in `late` and changes nothing. A fact that
         cannot follow from the row's state raises InternalError with the row's story.
         """
+        if self._rescued:
+            self._forget_rescued()
         handlers = self._handlers
         for row, event in facts:
             if row is None:

@@ -73,6 +73,8 @@ class Ends:
         self._sweeping: deque[tuple[Scope, int]] = deque()
         self._closing: list[Scope] = []
         self._cleaning: list[Row] = []
+        self._rescued: list[Scope] = []
+        """Bodies whose rows go with the next facts: there are commands about them yet."""
         self._cleaners: dict[int, bool] = {}
 
     @property
@@ -236,8 +238,13 @@ class Ends:
         row.failure = self._forgive(scope)
         self._move(row, What.RESCUED)
         row.body = None
-        # Composites inside may have ended in this same turn: their values are made of its rows.
-        self._commands.append(Open(row, scope))
+        self._rescued.append(scope)
+        self._commands.append(Open(row))
+
+    def _forget_rescued(self) -> None:
+        scopes, self._rescued = self._rescued, []
+        for scope in scopes:
+            forget(scope)
 
     def _forgive(self, scope: Scope | None) -> Failure | None:
         """Take what failed in `scope` from the run's failures; the first of them."""
