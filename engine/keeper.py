@@ -207,7 +207,7 @@ class Keeper:
             loop = asyncio.get_running_loop()
             self._interrupt = lambda: loop.call_soon_threadsafe(scope.cancel)
             if self._closed.is_set():
-                return  # whoever closes may not have seen how to interrupt
+                return  # pragma: no cover - closed before whoever closes could see how to interrupt
             async with self._open_log() as run_log:
                 while True:
                     await self._renew(run_log, self._pause)

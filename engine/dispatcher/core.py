@@ -35,7 +35,7 @@ from onready.engine.dispatcher.outcomes import Outcomes
 from onready.engine.dispatcher.replay import Replay
 from onready.engine.dispatcher.report import Reporters
 from onready.engine.dispatcher.tasks import LiveTask, live_tasks
-from onready.engine.errors import Failure, StaleEpoch
+from onready.engine.errors import Failure, StaleEpoch, StoreError
 from onready.engine.events import (
     AnyEvent,
     NodeCancelled,
@@ -404,7 +404,7 @@ class Dispatcher:
             self.loop = loop
             self.ticking = False
             try:
-                loop.spawn(partial(self.journal.write, loop))
+                loop.spawn(self._record)
                 self.journal.extend([self.options.resumed or self.options.started])
                 if self.options.timeout is not None:
                     self.later(self.options.timeout, self._run_timed_out)
@@ -438,6 +438,16 @@ class Dispatcher:
                     # The run's work folder is the other driver's by now.
                     if (self.flow.brought or self.reporters.used) and not fenced:
                         await self.reporters.remove_work()
+
+    async def _record(self) -> None:
+        try:
+            await self.journal.write(self.loop)
+        except anyio.get_cancelled_exc_class():
+            # Not by us, while the run goes on: asyncio closes the host's loop, and has cancelled
+            # every task at once. No end can be recorded any more.
+            if not self.closing and not self.journal.ended:
+                self.crash(StoreError("the host's loop was closed before the run's end"))
+            raise
 
     async def _until_end(self) -> None:
         try:

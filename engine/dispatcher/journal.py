@@ -116,6 +116,9 @@ class Journal:
             self.broken = error
             self._announce()
             raise
+        finally:
+            # Where its task was cancelled, the host's loop is being closed: nobody may wait for it.
+            self.close(None)
 
     async def _store(self, batch: Sequence[AnyEvent]) -> None:
         await self._run_log.append(self._run, self._epoch, batch)

@@ -82,7 +82,9 @@ class Servant(Generic[C]):
             with anyio.CancelScope(shield=True):
                 await self._ready.ticket
         except BaseException:
+            # It did not start, or the host's loop is being closed: a shield keeps that not off.
             self._closed = True
+            self._queue.put(None)
             await self._join()
             raise
 

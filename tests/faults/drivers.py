@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def until(happened: object, what: str = "") -> None:
 
 
 @contextmanager
-def program(*words: str) -> Iterator[subprocess.Popen[str]]:
+def program(*words: str) -> Generator[subprocess.Popen[str]]:
     """A process of its own that runs this module with these arguments; killed in the end."""
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.faults.drivers", *words],
