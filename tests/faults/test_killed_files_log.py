@@ -21,8 +21,18 @@ from onready.engine.testing.samples import started, steps
 from onready.storage.files import FilesRunLog
 from tests.faults.sizes import size
 
-EFFECTS = ("append", "commit", "file.create", "file.sync", "folder.sync", "record.link")
-EFFECTS += ("blob.rename", "lease.take", "lease.renew", "lease.release")
+EFFECTS = (
+    "append",
+    "commit",
+    "file.create",
+    "file.sync",
+    "folder.sync",
+    "record.link",
+    "blob.rename",
+    "lease.take",
+    "lease.renew",
+    "lease.release",
+)
 POINTS = [f"{effect}.{moment}" for effect in EFFECTS for moment in ("before", "after")]
 ONCE = ("lease.take", "lease.renew", "lease.release")
 
