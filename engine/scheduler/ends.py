@@ -18,6 +18,7 @@ from onready.engine.names import NodeKey
 from onready.engine.options import OnError
 from onready.engine.plan.model import Fragment, Plan
 from onready.engine.scheduler.commands import Cancel, Close, Command, Decide, Drop, End, Open, Skip
+from onready.engine.scheduler.finding import forget
 from onready.engine.scheduler.rules import (
     illegal,
     is_rescued,
