@@ -11,10 +11,8 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypedDict, TypeVar, Unpack
@@ -25,48 +23,29 @@ from anyio.abc import TaskGroup
 
 from onready.engine.cache import Answer, Cache, explain
 from onready.engine.cancelling import ask, new_request
-from onready.engine.dispatcher.core import RunOptions
 from onready.engine.driving import Driving, Surroundings
 from onready.engine.errors import (
-    ConfigError,
-    NoCodec,
     OnreadyError,
-    RunLeaseHeld,
 )
-from onready.engine.events import AnyEvent, RunResumed, RunStarted
+from onready.engine.events import AnyEvent
 from onready.engine.graph import Bound
 from onready.engine.host import Given, Host, create_catalog, create_run_log
 from onready.engine.keeper import Keeper, check_lease
+from onready.engine.launching import CLOSING, Launching, Options
 from onready.engine.logs import LogStore
-from onready.engine.lookup import Summary, find_run, summarise_run
-from onready.engine.names import is_run_id
-from onready.engine.naming import check_same, friendly_name, new_id
+from onready.engine.lookup import find_run, read_events
+from onready.engine.naming import new_id
 from onready.engine.options import OnError
 from onready.engine.owner import new_owner
-from onready.engine.plan.dump import dump_plan
 from onready.engine.plan.inputs import read_inputs
-from onready.engine.plan.model import Plan
 from onready.engine.plan.select import select_nodes
-from onready.engine.resuming import (
-    Continuation,
-    check_continues,
-    node_keys,
-    plan_in_force,
-    read_history,
-    read_on,
-    take_over,
-)
-from onready.engine.run import Run, RunOutcome
+from onready.engine.resuming import Continuation, node_keys
+from onready.engine.run import Run
 from onready.engine.secrets import SecretProviders, given_specs
 from onready.engine.spi import Capabilities, Catalog, RunFilter, RunLog, RunRecord
 from onready.engine.sweeping import Swept, forget_outputs, sweep
-from onready.engine.values import ValueType, needs_settling, settle
-from onready.engine.values.stored import Live, Stored
 
 R = TypeVar("R")
-
-CLOSING: Final = 30.0
-"""Seconds in which backends and stores close; theirs is the duty to do it much faster."""
 
 LEASE: Final = 30.0
 """Seconds that a driver's lease holds without being renewed, where `Engine` is not told."""
@@ -101,20 +80,6 @@ class StartOptions(TypedDict, total=False):
     select: Sequence[str]
     target: str
     cache: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """The options of one start that are checked already."""
-
-    name: str | None
-    timeout: float | None
-    max_parallel: int | None
-    target: str
-    provided: Mapping[str, object]
-    backend: str = ""
-    select: tuple[str, ...] = ()
-    cache: bool = True
 
 
 class Engine:
@@ -159,7 +124,7 @@ class Engine:
         self._keeper = Keeper(None, lease)
         self._temporary = False
         self._drives: Driving | None = None
-        self._stored_plans: set[str] = set()
+        self._launches: Launching | None = None
         self._naming = anyio.Lock()
         self._stack: AsyncExitStack | None = None
         self._tasks: TaskGroup | None = None
@@ -204,19 +169,18 @@ class Engine:
             with anyio.CancelScope(shield=True):
                 await stack.aclose()
             raise
-        self._drives = Driving(
-            Surroundings(
-                self._run_log,
-                self._catalog,
-                self._host.backends,
-                self.logs,
-                self._folder,
-                self._grace,
-                self._keeper,
-                self._secrets,
-            ),
-            tasks,
+        shared = Surroundings(
+            self._run_log,
+            self._catalog,
+            self._host.backends,
+            self.logs,
+            self._folder,
+            self._grace,
+            self._keeper,
+            self._secrets,
         )
+        self._drives = Driving(shared, tasks)
+        self._launches = Launching(shared, self._drives, self._host, self._owner, self._lease)
         if self._run_log.durable:
             tasks.start_soon(self._keeper.watch, self._run_log)
             if self._catalog.durable:
@@ -342,20 +306,20 @@ class Engine:
         objects = self._provided | dict(provided or {})
         plan = await self._host.compile(bound, backend, on_error, objects.keys())
         plan = select_nodes(plan, select)
-        inputs = await self._settled(read_inputs(plan, bound.inputs))
+        inputs = await self._launching().settled(read_inputs(plan, bound.inputs))
         selected = tuple(select)
-        options = _Options(
+        options = Options(
             name, timeout, max_parallel, target, objects, backend or "", selected, cache
         )
         if id is None:
-            return await self._begin(new_id(), plan, inputs, options)
+            return await self._launching().begin(new_id(), plan, inputs, options)
         async with self._naming:
-            known, recorded = await self._known(id, plan, inputs)
+            known, recorded = await self._launching().known(id, plan, inputs)
             if known is not None:
                 return known  # type: ignore[return-value] # the same plan gives the same type
             if recorded:
-                return await self._continue(id, bound, Continuation(), options)
-            return await self._begin(id, plan, inputs, options)
+                return await self._launching().go_on(id, bound, Continuation(), options)
+            return await self._launching().begin(id, plan, inputs, options)
 
     async def cancel(self, run: str, reason: str = "", grace: float | None = None) -> bool:
         """Cancel the run with this id, whoever drives it; `grace` as `Run.cancel`.
@@ -394,7 +358,7 @@ class Engine:
         """
         how = Continuation(accept_drift=accept_drift)
         options = self._options(provided, timeout, max_parallel)
-        return await self._continue((await self.find(run)).run, bound, how, options)
+        return await self._launching().go_on((await self.find(run)).run, bound, how, options)
 
     async def retry(
         self,
@@ -415,74 +379,17 @@ class Engine:
         """
         how = Continuation(retry=True, redo=node_keys(start), accept_drift=accept_drift)
         options = self._options(provided, timeout, max_parallel)
-        return await self._continue((await self.find(run)).run, bound, how, options)
+        return await self._launching().go_on((await self.find(run)).run, bound, how, options)
 
     def _options(
         self,
         provided: Mapping[str, object] | None,
         timeout: float | None,
         max_parallel: int | None,
-    ) -> _Options:
+    ) -> Options:
         self._driving()
         objects = self._provided | dict(provided or {})
-        return _Options(None, timeout, max_parallel, "", objects)
-
-    async def _continue(
-        self, run_id: str, bound: Bound[R] | None, how: Continuation, options: _Options
-    ) -> Run[R]:
-        if run_id in self._driving().live:
-            message = f"run {run_id} is driven by this engine"
-            raise RunLeaseHeld(message)
-        history = await read_history(self.run_log, run_id)
-        check_continues(run_id, history, how)
-        objects = options.provided.keys()
-        plan = await plan_in_force(self._host, self.catalog, run_id, history, bound, how, objects)
-        limits = self._host.limits(options.max_parallel)
-        await self._store_plan(plan)
-        lease = await take_over(self.run_log, run_id, self._owner, self._lease)
-        try:
-            await read_on(self.run_log, run_id, history)
-            check_continues(run_id, history, how)
-        except BaseException:
-            with anyio.move_on_after(CLOSING, shield=True):
-                await self.run_log.release(lease)
-            raise
-        changed = plan.fingerprint if plan.fingerprint != history.fingerprint else ""
-        if how.retry:
-            history.forget_failures(how.redo)
-        resumed = RunResumed(0, time.time(), lease.epoch, self._owner, how.retry, how.redo, changed)
-        timeout = plan.timeout if options.timeout is None else options.timeout
-        inputs = history.first.inputs
-        run_options = RunOptions(
-            history.first, inputs, options.provided, timeout, self._grace, resumed, history
-        )
-        return await self._driving().launch(run_id, plan, run_options, lease, limits, history.last)
-
-    async def _begin(
-        self, run_id: str, plan: Plan, inputs: Mapping[str, Stored], options: _Options
-    ) -> Run[R]:
-        limits = self._host.limits(options.max_parallel)
-        await self._store_plan(plan)
-        name = options.name or await friendly_name()
-        # Last of all that may fail or wait: a lease that nobody drives keeps others out.
-        lease = await take_over(self.run_log, run_id, self._owner, self._lease)
-        started = RunStarted(
-            seq=0,
-            at=time.time(),
-            graph=plan.name,
-            name=name,
-            fingerprint=plan.fingerprint,
-            inputs=dict(inputs),
-            on_error=plan.on_error,
-            target=options.target,
-            epoch=lease.epoch,
-            backend=options.backend,
-            select=options.select,
-            cache=options.cache,
-        )
-        timeout = plan.timeout if options.timeout is None else options.timeout
-        run_options = RunOptions(started, inputs, options.provided, timeout, self._grace)
-        return await self._driving().launch(run_id, plan, run_options, lease, limits, 0)
+        return Options(None, timeout, max_parallel, "", objects)
 
     # --- starting -----------------------------------------------------------------------------
 
@@ -491,74 +398,10 @@ class Engine:
             raise OnreadyError(_CLOSED)
         return self._drives
 
-    async def _settled(self, inputs: Mapping[str, Stored]) -> dict[str, Stored]:
-        settled: dict[str, Stored] = {}
-        for name, value in inputs.items():
-            if isinstance(value, Live):
-                if self.run_log.durable:
-                    # Again, for its message: it names the type and the three cures.
-                    try:
-                        ValueType.any().encode(value.value)
-                    except NoCodec as error:
-                        message = f"input {name!r}: {error}"
-                        raise NoCodec(message) from None
-                settled[name] = value
-            else:
-                large = needs_settling(value)
-                settled[name] = await settle(value, self.catalog) if large else value
-        return settled
-
-    async def _store_plan(self, plan: Plan) -> None:
-        if self.run_log.durable and plan.fingerprint not in self._stored_plans:
-            body = await anyio.to_thread.run_sync(dump_plan, plan)
-            await self.catalog.put_if_absent(f"plans/{plan.fingerprint}.json", body)
-            self._stored_plans.add(plan.fingerprint)
-
-    async def _known(
-        self, run_id: str, plan: Plan, inputs: Mapping[str, Stored]
-    ) -> tuple[Run[object] | None, bool]:
-        """The run that has this id already, if its plan and inputs are the same.
-
-        And whether something is recorded under the id: then, without a run, it was interrupted.
-        """
-        if not is_run_id(run_id):
-            message = (
-                f"not a run id: {run_id!r}; use letters, digits, '.', '_' and '-', at most 128"
-            )
-            raise ConfigError(message)
-        live = self._driving().live.get(run_id)
-        if live is not None:
-            check_same(run_id, live.run.plan.fingerprint, live.inputs, plan, inputs)
-            return live.run, True
-        summary = await summarise_run(self.run_log, run_id)
-        if summary is None:
-            return None, False
-        first = summary.first
-        check_same(run_id, first.fingerprint, first.inputs, plan, inputs)
-        if summary.last is None:
-            return None, True
-        return await self._ended_run(run_id, plan, summary), True
-
-    async def _ended_run(self, run_id: str, plan: Plan, summary: Summary) -> Run[object]:
-        first, last = summary.first, summary.last
-        run: Run[object] = Run(
-            run_id, first.name, plan, lambda after: self.history(run_id, after), None, self._grace
-        )
-        value: object = None
-        if summary.status == "succeeded":
-            value = await self._driving().value(plan, summary.value, run_id)
-        run.finish(
-            RunOutcome(
-                run=run_id,
-                status=summary.status,
-                value=value,
-                failures=tuple(summary.failures),
-                started=first.at,
-                ended=last.at if last is not None else first.at,
-                reason=summary.reason,
-            )
-        )
-        return run
+    def _launching(self) -> Launching:
+        if self._tasks is None or self._launches is None:
+            raise OnreadyError(_CLOSED)
+        return self._launches
 
     # --- looking ------------------------------------------------------------------------------
 
@@ -592,9 +435,8 @@ class Engine:
 
     async def history(self, run: str, after: int = 0) -> AsyncIterator[AnyEvent]:
         """What is recorded of a run by now, from `after` on; ends where the record ends."""
-        async for batch in self.run_log.read(run, after):
-            for event in batch:
-                yield event
+        async for event in read_events(self.run_log, run, after):
+            yield event
 
     @property
     def cache(self) -> Cache:

@@ -6,12 +6,13 @@ What may not live here: anything that changes a run.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 from onready.engine.dispatcher.journal import ENDS
 from onready.engine.errors import Failure, RunNotFound
 from onready.engine.events import (
+    AnyEvent,
     NodeFailed,
     NodeLost,
     RunCancelled,
@@ -51,6 +52,13 @@ class Summary:
     def reason(self) -> str:
         """Why it was cancelled, or failed for no node's fault."""
         return self.last.reason if isinstance(self.last, (RunFailed, RunCancelled)) else ""
+
+
+async def read_events(run_log: RunLog, run: str, after: int = 0) -> AsyncGenerator[AnyEvent, None]:
+    """What is recorded of `run` by now, from `after` on; ends where the record ends."""
+    async for batch in run_log.read(run, after):
+        for event in batch:
+            yield event
 
 
 async def summarise_run(run_log: RunLog, run: str) -> Summary | None:

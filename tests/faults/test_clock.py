@@ -16,8 +16,8 @@ from onready import Engine, Retry, graph, task
 from onready.engine.dispatcher.core import Services
 from onready.engine.errors import RunLeaseHeld
 from onready.engine.events import NodeFailed, NodeRetrying, NodeStarted
-from onready.storage.sqlite import SqliteRunLog
 from onready.storage.clock import LeaseClock, Moment
+from onready.storage.sqlite import SqliteRunLog
 from tests.engine import work
 from tests.faults.sizes import size
 
