@@ -57,7 +57,6 @@ SCRATCH = "in an attempt's scratch folder, which nobody looks into after a crash
 CALLERS = "its callers have the points: it is given a descriptor"
 
 COVERED = {
-    "storage/confined.py:Folder.remove": "a record of the cache: gone or not, runs know nothing of it",
     "engine/logs.py:LogWriter._append": "output of attempts: nothing follows from it, "
     "a torn end is cut off",
     "engine/logs.py:LogWriter._open": "as LogWriter._append",
