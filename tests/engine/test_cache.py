@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -224,6 +225,23 @@ def test_what_a_function_holds_must_not_hide_from_the_key() -> None:
         compiled(task(cache=True)(closes))
     compiled(task(cache=True)(wraps))
     compiled(task(closes))
+    with pytest.raises(GraphError, match="a partial that holds arguments of its own"):
+        compiled(task(cache=True)(functools.partial(wraps)))
+    with pytest.raises(GraphError, match=r"an object \(Stateful\) with a state"):
+        compiled(task(cache=True)(Stateful()))
+
+
+@pytest.mark.parametrize("version", [3, None, "a\nb", "x" * 129])
+def test_a_version_is_a_short_text(version: object) -> None:
+    with pytest.raises(GraphError, match=r"cache=.* cannot be"):
+        caching.square.with_options(cache=version)  # type: ignore[arg-type] # on purpose
+
+
+class Stateful:
+    """Something that can be called, and may hold anything."""
+
+    def __call__(self, x: int) -> int:
+        return x
 
 
 def compiled(made: object) -> None:

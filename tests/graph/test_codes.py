@@ -5,7 +5,6 @@ A case is a function whose faulty line is marked `# here`.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from typing import Any, cast
 
@@ -531,50 +530,12 @@ def unknown_option() -> object:
     return plan_of(graph(wrong).bind())
 
 
-@case("G080", "closes is cached, and takes 'factor' from the function around it", "an input")
-def cached_closure() -> object:
-    factor = 2
-
-    def closes(x: int) -> int:
-        return x * factor
-
-    def wrong() -> object:
-        return task(cache=True)(closes)(1)  # here
-
-    return plan_of(graph(wrong).bind())
-
-
-@case("G080", "clean is cached, and a partial that holds arguments", "as inputs")
-def cached_partial() -> object:
-    def wrong() -> object:
-        return task(cache=True)(functools.partial(clean.fn, [1]))()  # here
-
-    return plan_of(graph(wrong).bind())
-
-
-@case("G080", "Counter is cached, and an object (Counter) with a state", "Write a function")
-def cached_object() -> object:
-    class Counter:
-        def __call__(self, x: int) -> int:
-            return x
-
-    def wrong() -> object:
-        return task(cache=True)(Counter())(1)  # here
-
-    return plan_of(graph(wrong).bind())
-
-
 @case("G080", "query is cached, and takes the live object 'db'", "as an input")
 def cached_with_a_live_object() -> object:
     def wrong() -> object:
         return query.with_options(cache=True)("select 1")  # here
 
     return plan_of(graph(wrong).bind(), provided=["db"])
-
-
-@case("G041", "cache=3 cannot be", 'cache="v2"')
-def bad_version() -> object:
-    return inc.with_options(cache=cast("str", 3))  # here
 
 
 # --- the test -----------------------------------------------------------------------------------
