@@ -83,7 +83,9 @@ def ingredients_of(spec: TaskSpec, inputs: Mapping[str, Stored]) -> Ingredients:
         task, command = portable(work.reference), ""
     else:
         task = f"shell:{spec.name}"
-        command = blake3(_encode([work.argv, work.environment, work.outputs])).hexdigest()
+        parts = [work.argv, work.environment, work.outputs]
+        # By name: a secret that is renewed makes nothing new, another secret does.
+        command = blake3(_encode([*parts, work.secrets] if work.secrets else parts)).hexdigest()
         image = work.image or image
     return Ingredients(
         task=task,
