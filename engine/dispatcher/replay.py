@@ -91,7 +91,7 @@ class Replay:
         self._opens: dict[int, Row] = {}
         self._decides: dict[int, Row] = {}
         self._planned: dict[NodeKey, AttemptPlanned] = {}
-        self._waits: dict[NodeKey, float] = {}
+        self._waits: dict[NodeKey, NodeRetrying] = {}
         self._owed: dict[NodeKey, AnyEvent] = {}
         """Decisions that follow from the history and are not (yet) found in it."""
 
@@ -146,7 +146,7 @@ class Replay:
         self._feed((row, event))
         self._owed.pop(event.node, None)
         if isinstance(event, NodeRetrying):
-            self._waits[row.key] = event.at + event.delay
+            self._waits[row.key] = event
             if is_drivers(event.failure):
                 takeovers = self._dispatcher.outcomes.takeovers
                 takeovers[row.key] = takeovers.get(row.key, 0) + 1
@@ -241,11 +241,17 @@ class Replay:
                 elif row.kind == "task" and row.state in _LIVE:
                     self._ask_after(row)
                 elif row.state is BACKING_OFF:
-                    due = self._waits.get(row.key, 0.0)
-                    dispatcher.outcomes.wait_again(row, max(due - dispatcher.now(), 0.0))
+                    dispatcher.outcomes.wait_again(row, self._left_of(row))
         # After those that run already: they have their shares of the limits.
         ready = [row for row in self._ready.values() if row.state is READY and may_start(row)]
         dispatcher.admission.admit(ready)
+
+    def _left_of(self, row: Row) -> float:
+        """Seconds of a wait for a retry that are left."""
+        event = self._waits[row.key]
+        # Two clocks, or one that was put back: never longer than the wait was to be.
+        left = event.at + event.delay - self._dispatcher.now()
+        return min(max(left, 0.0), event.delay)
 
     def _ask_after(self, row: Row) -> None:
         """The attempt was live when the earlier driver died."""

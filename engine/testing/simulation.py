@@ -51,8 +51,8 @@ BACKEND: Final = "simulated"
 DRIVERS: Final = 60
 """Drivers after which a run that has not ended never will."""
 
-PATIENCE: Final = 50_000.0
-"""Seconds of virtual time in which a run has to end."""
+PATIENCE: Final = 5_000.0
+"""Seconds of virtual time in which a run has to end: days would be a clock that was believed."""
 
 LEASE: Final = 30.0
 GRACE: Final = 2.0

@@ -1,6 +1,6 @@
 """Simulated runs out of seeds: a graph, its options and its bad luck.
 
-    python -m tests.faults.simulate SEED [mixed | ambiguous]     # shows one of them
+    python -m tests.faults.simulate SEED [mixed | ambiguous | clocks]    # shows one of them
 
 Rule of this room: what a seed means; who counts them is in the tests.
 """
@@ -45,6 +45,15 @@ AMBIGUOUS: Final = Faults(
     backend_gives_up=0.01,
 )
 """F3: every call has a chance of 1 % to fail, to be done and fail, or to take its time."""
+
+
+CLOCKS: Final = Faults(
+    evicted=0.5, backend_gives_up=0.5, store_waits=0.3, slow=0.1, crashes=6, jumps=3
+)
+"""F22: the wall clock jumps by an hour or a day, while attempts wait for their retries."""
+
+KINDS: Final = {"ambiguous": AMBIGUOUS, "clocks": CLOCKS}
+"""Fixed bad luck, by name; `mixed` is drawn."""
 
 
 def any_recipe(draw: random.Random, depth: int = 3) -> Recipe:
@@ -114,7 +123,7 @@ def run_seed(seed: int, kind: str = "mixed") -> Simulated:
     draw.setstate(start_state)
     start = draw.randint(0, 99)
     graph = recipes.graph_of(recipe)
-    faults = AMBIGUOUS if kind == "ambiguous" else mixed(draw)
+    faults = KINDS[kind] if kind in KINDS else mixed(draw)
     result = simulate(
         seed,
         plan,
