@@ -81,7 +81,7 @@ GIVE_UP: Final = 5.0
 CLEANING: Final = 5.0
 """Seconds for removing what a run left in its scratch folders."""
 
-UNRECORDED: Final = (RetryDue, Submitted, Decided, GraceOver)
+UNRECORDED: Final = frozenset({RetryDue, Submitted, Decided, GraceOver})
 """Inputs of the scheduler that are no history."""
 
 
@@ -208,7 +208,7 @@ class Dispatcher:
                 # A new list, and not a cleared one: facts that the commands below lead to come
                 # after these.
                 self.inbox = []
-                extend([event for _, event in facts if not isinstance(event, UNRECORDED)])
+                extend([event for _, event in facts if type(event) not in UNRECORDED])
             commands = handle(facts)
             self._perform(commands)
             if self.cached is not None:
@@ -217,6 +217,12 @@ class Dispatcher:
                 # More rows are to be opened or swept: in the next tick, others come first.
                 self.tick_soon()
             busy = False
+        if self.scheduler.stopping:
+            self._halt()
+        admission.launch_planned()
+
+    def _halt(self) -> None:
+        """In some scope nothing new starts: stop what is to be stopped, and what is queued."""
         if self._stop_rows:
             self._stop_attempts()
         if self._cancel_asked:
@@ -225,8 +231,7 @@ class Dispatcher:
         if self._purged != self.scheduler.stops:
             # Sweeping a wide scope takes several turns: none of its rows starts meanwhile.
             self._purged = self.scheduler.stops
-            admission.inline.purge()
-        admission.launch_planned()
+            self.admission.inline.purge()
 
     def tick(self) -> None:
         """A turn, and a worker for what it made ready while the others wait in their nodes."""

@@ -111,7 +111,8 @@ class Scheduler(Ends):
             # Progress, output and warnings are for subscribers: no state follows from them.
             if handler is not None:
                 handler(row, event)
-        self._drain()
+        if self._closing or self._opening or self._sweeping or self._cleaning:
+            self._drain()
         commands = self._commands
         starts = self._starts
         self._commands = []
