@@ -10,6 +10,7 @@ import json
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -129,7 +130,7 @@ asyncio.run(main(create(RUN_LOGS, sys.argv[1])))
 async def test_a_driver_that_slept_through_its_lease_adds_nothing(tmp_path: Path) -> None:
     for number in range(size(3, 50)):
         address = f"files:{tmp_path}/runs-{number}"
-        config = await anyio.to_thread.run_sync(create, RUN_LOGS, address)
+        config = await anyio.to_thread.run_sync(partial(create, RUN_LOGS, address))
         sleeper = await anyio.to_thread.run_sync(begin, SLEEPER, address)
         assert sleeper.stdout is not None
         told = [await anyio.to_thread.run_sync(sleeper.stdout.readline) for _ in range(3 + number)]
