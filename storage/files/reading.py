@@ -90,17 +90,17 @@ class Library:
 class ReadEvents(Request[Library]):
     """The next batch of a run after `after`; the value is a list, empty at the end."""
 
-    __slots__ = ("after", "run")
+    __slots__ = ("after", "events", "run")
 
     def __init__(self, run: str, after: int) -> None:
         super().__init__()
         self.run = run
         self.after = after
-        self.value: list[AnyEvent] = []
+        self.events: list[AnyEvent] = []
+        self.value = self.events
 
     def apply(self, connection: Library) -> None:
         """Read records until the batch is full."""
-        self.value = []
         if not is_run_id(self.run):
             return
         try:
@@ -118,7 +118,7 @@ class ReadEvents(Request[Library]):
         position = max((n for n, one in enumerate(chain) if one.first <= self.after + 1), default=0)
         for segment in folder.segments(chain, position):
             end = self._segment(library, segment)
-            if len(self.value) >= BATCH:
+            if len(self.events) >= BATCH:
                 return
             if segment.until is None:
                 index.check_end(folder, promised, max(end, chain[-1].first - 1))
@@ -127,7 +127,7 @@ class ReadEvents(Request[Library]):
 
     def _segment(self, library: Library, segment: Segment) -> int:
         """Read from one segment; the number of the last event that was seen in it."""
-        events = self.value
+        events = self.events
         position, end = self._begin(library, segment.header)
         first = end + 1
         for offset, head in segment.heads(position, first):
@@ -152,7 +152,7 @@ class ReadEvents(Request[Library]):
 
     def _begin(self, library: Library, header: Header) -> tuple[int, int]:
         cursor = library.cursors.pop((self.run, self.after), None)
-        if cursor is not None and cursor[0] == header.place and not self.value:
+        if cursor is not None and cursor[0] == header.place and not self.events:
             return cursor[1], cursor[2] - 1
         return HEADER, header.first - 1
 

@@ -79,9 +79,9 @@ def read(path: Path) -> list[AnyEvent]:
         while True:
             request = ReadEvents(RUN, len(events))
             request.apply(library)
-            if not request.value:
+            if not request.events:
                 return events
-            events += request.value
+            events += request.events
     finally:
         library.close()
 

@@ -59,7 +59,7 @@ async def private(folder: Path, before: dict[str, int]) -> int:
 @pytest.mark.parametrize("address", ["files:{}/a/runs", "sqlite:{}/a/runs.db"])
 async def test_what_a_run_log_makes_is_private(loose: Path, umask: None, address: str) -> None:
     before = modes(loose)
-    config = await anyio.to_thread.run_sync(create, RUN_LOGS, address.format(loose))
+    config = await anyio.to_thread.run_sync(lambda: create(RUN_LOGS, address.format(loose)))
     async with config.open() as log:
         for run in ("r1", "r2"):
             lease = await log.lease(run, "me", 60.0)
@@ -79,7 +79,7 @@ async def test_what_a_catalog_makes_is_private(
     source = tmp_path / "source"
     source.write_bytes(bytes(100_000))
     before = modes(loose)
-    config = await anyio.to_thread.run_sync(create, CATALOGS, address.format(loose))
+    config = await anyio.to_thread.run_sync(lambda: create(CATALOGS, address.format(loose)))
     async with config.open() as catalog:
         digest = await catalog.put(source)
         await catalog.put(b"blob")

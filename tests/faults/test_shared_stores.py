@@ -17,7 +17,7 @@ import pytest
 
 from onready.engine.errors import RunLeaseHeld
 from onready.engine.events import NodeStarted, NodeSucceeded
-from onready.engine.registry import RUN_LOGS, create
+from onready.engine.registry import RUN_LOGS, RunLogConfig, create
 from onready.engine.spi import Lease, RunFilter, RunLog
 from onready.engine.testing.run_log_suite import read_all
 from onready.engine.testing.samples import started, steps
@@ -101,6 +101,10 @@ def test_processes_share_a_store(address: str) -> None:
     anyio.run(check)
 
 
+async def configured(address: str) -> RunLogConfig:
+    return await anyio.to_thread.run_sync(lambda: create(RUN_LOGS, address))
+
+
 SLEEPER = """
 import asyncio, sys
 from onready.engine.errors import StaleEpoch
@@ -129,7 +133,7 @@ asyncio.run(main(create(RUN_LOGS, sys.argv[1])))
 async def test_a_driver_that_slept_through_its_lease_adds_nothing(tmp_path: Path) -> None:
     for number in range(size(3, 50)):
         address = f"files:{tmp_path}/runs-{number}"
-        config = await anyio.to_thread.run_sync(create, RUN_LOGS, address)
+        config = await configured(address)
         sleeper = await anyio.to_thread.run_sync(begin, SLEEPER, address)
         assert sleeper.stdout is not None
         told = [await anyio.to_thread.run_sync(sleeper.stdout.readline) for _ in range(3 + number)]

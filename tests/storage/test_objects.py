@@ -192,7 +192,7 @@ async def test_a_worker_reaches_it_by_what_access_says(
         access = catalog.access("container")
     for name, value in access.environment:
         monkeypatch.setenv(name, value)
-    there = await anyio.to_thread.run_sync(create, CATALOGS, access.url)
+    there = await anyio.to_thread.run_sync(lambda: create(CATALOGS, access.url))
     async with there.open() as catalog:
         assert await catalog.get(digest) == b"blob"
 

@@ -13,8 +13,9 @@ import pytest
 
 from onready.engine.errors import InternalError, RunLeaseHeld, StoreError
 from onready.engine.testing.samples import started, steps
+from onready.storage import clock
 from onready.storage.private import make_folder
-from onready.storage.sqlite import SqliteRunLog, clock, schema
+from onready.storage.sqlite import SqliteRunLog, schema
 from onready.storage.sqlite.appends import Append
 from onready.storage.sqlite.reading import Reader
 from onready.storage.sqlite.writer import Writer
