@@ -21,12 +21,16 @@ import anyio
 import psutil
 import pytest
 from blockbuster import BlockBuster
+from hypothesis import HealthCheck, settings
 
 GRACE = float(os.environ.get("PYTEST_ONREADY_GRACE", "5"))
 """Seconds within which what a test started must be gone after it."""
 
 _TAG = "PYTEST_ONREADY_SESSION"
 _passed = pytest.StashKey[bool]()
+# How fast examples are drawn says more about the machine's other work than about the strategy.
+settings.register_profile("onready", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("onready")
 _blockbuster = BlockBuster(scanned_modules=["onready"])
 
 

@@ -69,7 +69,7 @@ class Loop:
 def inputs_of(node: Node) -> Iterator[Argument]:
     """All that a node takes from its graph: its own arguments and those of its arms."""
     yield from node.arguments
-    if type(node.callee) is Choice:
+    if isinstance(node.callee, Choice):
         for arm in node.callee.arms:
             yield from arm.arguments
 
@@ -77,9 +77,9 @@ def inputs_of(node: Node) -> Iterator[Argument]:
 def bodies_of(node: Node) -> list[Body]:
     """The bodies inside a node, in the order in which it names them."""
     callee = node.callee
-    if type(callee) is Choice:
+    if isinstance(callee, Choice):
         return [arm.body for arm in callee.arms]
-    if type(callee) is Loop:
+    if isinstance(callee, Loop):
         return [callee.body]
     if isinstance(callee, Definition) and callee.kind == "subgraph":
         return [cast("Definition[..., object]", callee).body({})]

@@ -185,11 +185,11 @@ class _Compiler:
             task = self._task(cast("Task[..., object] | ShellCommand", callee), node)
             if isinstance(callee, Task) and callee.function.provided:
                 self._provide(node, cast("Task[..., object]", callee), task, args)
-        elif type(callee) is Choice:
+        elif isinstance(callee, Choice):
             arms = tuple([self._arm(arm) for arm in callee.arms])
         else:
             body = self._fragments[id(inside[0])]
-            if type(callee) is Loop:
+            if isinstance(callee, Loop):
                 most, on_limit = callee.most, callee.on_limit
         return PlanNode(
             position=node.index,

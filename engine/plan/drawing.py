@@ -32,6 +32,7 @@ _MOST_ROWS: Final = 120
 _MOST_LANES: Final = 40
 """Characters of lines beside the names beyond which lines confuse more than they show."""
 _DEEPEST: Final = 8
+"""Levels of bodies in bodies that are drawn; what is deeper is counted."""
 _ALIKE: Final = 4
 """So many nodes with the same needs, followers and task share a row, in graphs that are wide."""
 _WIDTH: Final = 100
@@ -44,11 +45,15 @@ _DEFAULT_BACKENDS: Final = frozenset({"inline", "thread"})
 def draw_mermaid(plan: Plan) -> str:
     """A Mermaid flowchart: solid arrows carry values, dotted ones only order; boxes are bodies."""
     lines = ["flowchart TD"]
-    _mermaid_body(plan.root, "n", "  ", lines)
+    _mermaid_body(plan.root, "n", 0, lines)
     return "\n".join(lines) + "\n"
 
 
-def _mermaid_body(fragment: Fragment, prefix: str, indent: str, lines: list[str]) -> None:
+def _mermaid_body(fragment: Fragment, prefix: str, level: int, lines: list[str]) -> None:
+    indent = "  " * (level + 1)
+    if level > _DEEPEST:
+        lines.append(f'{indent}{prefix}["{_many(count_nodes(fragment), "node")} inside"]')
+        return
     for node in fragment.nodes:
         name = f"{prefix}{node.position}"
         label = _escape(f"{title(node)} (always)" if node.always else title(node))
@@ -57,10 +62,11 @@ def _mermaid_body(fragment: Fragment, prefix: str, indent: str, lines: list[str]
             continue
         lines.append(f'{indent}subgraph {name}["{label}"]')
         if node.body is not None:
-            _mermaid_body(node.body, f"{name}_", f"{indent}  ", lines)
+            _mermaid_body(node.body, f"{name}_", level + 1, lines)
         for number, arm in enumerate(node.arms):
-            lines.append(f'{indent}  subgraph {name}a{number}["{_escape(arm_title(node, arm))}"]')
-            _mermaid_body(arm.body, f"{name}a{number}_", f"{indent}    ", lines)
+            inside = f"{name}a{number}"
+            lines.append(f'{indent}  subgraph {inside}["{_escape(arm_title(node, arm))}"]')
+            _mermaid_body(arm.body, f"{inside}_", level + 2, lines)
             lines.append(f"{indent}  end")
         lines.append(f"{indent}end")
     for node in fragment.nodes:

@@ -87,10 +87,10 @@ def _inputs(node: Node) -> Iterator[tuple[str, Value, object, bool]]:
         annotation: object = MISSING
         if isinstance(callee, Definition):
             annotation = callee.function.accepts(argument.name)
-        elif type(callee) is Loop:
+        elif isinstance(callee, Loop):
             annotation = callee.body.inputs[argument.name].annotation
         yield f"{callee.label}({argument.name})", argument.value, annotation, argument.each
-    if type(callee) is Choice:
+    if isinstance(callee, Choice):
         for arm in callee.arms:
             for argument in arm.arguments:
                 goes_to = f"{arm.body.name}({argument.name})"

@@ -15,6 +15,8 @@ from onready.engine.plan.shape import call_words, count_nodes, data_needs, liter
 from onready.engine.spi import Call
 
 VIEW_VERSION: Final = 1
+_DEEPEST: Final = 64
+"""Levels of bodies in bodies that are shown; what is deeper is counted, as no reader follows it."""
 
 View = dict[str, object]
 
@@ -29,14 +31,16 @@ def view(plan: Plan) -> View:
         "on_error": plan.on_error,
         "timeout": plan.timeout,
         "nodes_total": count_nodes(plan.root),
-        **_body(plan.root, plan.tasks),
+        **_body(plan.root, plan.tasks, 0),
     }
 
 
-def _body(fragment: Fragment, tasks: tuple[TaskSpec, ...]) -> View:
+def _body(fragment: Fragment, tasks: tuple[TaskSpec, ...], level: int) -> View:
+    if level > _DEEPEST:
+        return {"nodes_total": count_nodes(fragment)}
     return {
         "parameters": [_parameter(param) for param in fragment.params],
-        "nodes": [_node(fragment, node, tasks) for node in fragment.nodes],
+        "nodes": [_node(fragment, node, tasks, level) for node in fragment.nodes],
         "result": words(fragment, fragment.result),
     }
 
@@ -48,7 +52,7 @@ def _parameter(param: ParamSpec) -> View:
     return shown
 
 
-def _node(fragment: Fragment, node: PlanNode, tasks: tuple[TaskSpec, ...]) -> View:
+def _node(fragment: Fragment, node: PlanNode, tasks: tuple[TaskSpec, ...], level: int) -> View:
     data = data_needs(node)
     names = [(position, fragment.nodes[position].name) for position in node.waits]
     shown: View = {
@@ -68,18 +72,23 @@ def _node(fragment: Fragment, node: PlanNode, tasks: tuple[TaskSpec, ...]) -> Vi
     if node.task is not None:
         shown["task"] = _task(tasks[node.task])
     if node.body is not None:
-        shown["body"] = {"graph": node.body.name, **_body(node.body, tasks)}
+        shown["body"] = {"graph": node.body.name, **_body(node.body, tasks, level + 1)}
     if node.arms:
-        shown["arms"] = [_arm(fragment, node, arm, tasks) for arm in node.arms]
+        shown["arms"] = [
+            {
+                **_arm(fragment, node, arm),
+                "body": {"graph": arm.body.name, **_body(arm.body, tasks, level + 1)},
+            }
+            for arm in node.arms
+        ]
     return shown
 
 
-def _arm(fragment: Fragment, node: PlanNode, arm: Arm, tasks: tuple[TaskSpec, ...]) -> View:
+def _arm(fragment: Fragment, node: PlanNode, arm: Arm) -> View:
     """One arm; `key` is there in a switch alone, and not for its default."""
     shown: View = {"name": arm.name, "arguments": call_words(fragment, arm.args)}
     if node.kind == "switch" and arm.key is not None:
         shown["key"] = arm.key
-    shown["body"] = {"graph": arm.body.name, **_body(arm.body, tasks)}
     return shown
 
 

@@ -391,7 +391,7 @@ def fixed_argument_that_does_not_fit() -> object:
 @case("G005", "name_of returns str, but its own x", "Change the annotation")
 def next_state_that_does_not_fit() -> object:
     def wrong() -> object:
-        return repeat(cast("Any", name_of), 1, until=anything, limit=3)  # here
+        return repeat(cast("Any", name_of), 1, until=cast("Any", anything), limit=3)  # here
 
     return plan_of(graph(wrong).bind())
 

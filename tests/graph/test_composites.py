@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -21,6 +21,8 @@ from onready.engine.graph import (
     switch,
     task,
 )
+from onready.engine.graph.composites import union_of
+from onready.engine.graph.functions import MISSING
 from onready.engine.plan.model import (
     Arg,
     Const,
@@ -33,7 +35,20 @@ from onready.engine.plan.model import (
     Step,
 )
 from tests.graph.composite_cases import above, inner, positive, strict, told, tolerant
-from tests.graph.defs import aware, clean, heavy, inc, load, name_of, pair, plan_of, score, train
+from tests.graph.defs import (
+    Score,
+    aware,
+    clean,
+    heavy,
+    inc,
+    load,
+    name_of,
+    pair,
+    plan_of,
+    refused,
+    score,
+    train,
+)
 
 
 def plan_by(function: Callable[[], object]) -> Plan:
@@ -503,3 +518,28 @@ def test_nodes_on_other_backends_in_arms_are_checked() -> None:
 
     plan = plan_by(main)
     assert {spec.backend for spec in plan.tasks} == {"process", "thread"}
+
+
+# --- annotations that do not tell -----------------------------------------------------------------
+
+
+def test_a_union_of_what_is_no_type_says_nothing() -> None:
+    assert union_of([int, str]) == int | str
+    assert union_of([ClassVar, int]) is MISSING
+    assert union_of([MISSING, int]) is MISSING
+
+
+@task
+def named(score: Score) -> int:
+    return 0
+
+
+def test_a_map_that_goes_where_no_items_fit_is_judged_by_its_type() -> None:
+    with refused("G005", "the result of inc is list[int], but inc(x) is int"):
+        plan_by(lambda: inc(cast("Any", inc.map(each([1])))))
+
+    def main() -> object:
+        named(cast("Any", {"nope": inc.map(each([1]))}))
+        return free(inc.map(each([1]))[0])
+
+    assert not any(n.tolerant for n in plan_by(main).root.nodes)

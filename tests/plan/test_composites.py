@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import msgspec
@@ -9,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 
 from onready.engine.errors import Failure, GraphError, NoCodec
-from onready.engine.graph import Provided, branch, each, graph, repeat, rescue, switch, task
+from onready.engine.graph import (
+    GraphBuilder,
+    Provided,
+    branch,
+    each,
+    graph,
+    repeat,
+    rescue,
+    switch,
+    task,
+)
 from onready.engine.names import NodeKey
 from onready.engine.plan.arguments import UNKNOWN, Arguments, Known
 from onready.engine.plan.compile import compile_plan
@@ -252,6 +263,19 @@ def test_the_view_of_composites() -> None:
     assert (walk["most"], walk["on_limit"], walk["arguments"]) == (4, "return", {"state": "poll"})
     tidied = shown("tidy")
     assert (tidied["always"], tidied["after"]) == (True, ["guard"])
+
+
+def test_plans_of_any_depth_can_be_looked_at() -> None:
+    bound = inc.bind(1)
+    for _ in range(2_000):
+        g = GraphBuilder()
+        bound = g.build(g.branch(True, bound, inc.bind(1)))
+    deep = compile_plan(bound, backends=BACKENDS)
+    assert "nodes inside" in draw_text(deep)
+    assert "nodes inside" in draw_mermaid(deep)
+    assert '"nodes_total"' in json.dumps(view(deep))
+    loaded = load_plan(dump_plan(deep))
+    assert fingerprint(loaded.root, loaded.tasks) == deep.fingerprint
 
 
 # --- selection ------------------------------------------------------------------------------------
