@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from onready.engine.errors import ConfigError, Failure
+import anyio.to_thread
+
+from onready.engine.errors import ConfigError, Failure, SecretError
 from onready.engine.names import NodeKey
 from onready.engine.plan.arguments import Known, MadeOf, PartOf, Unknown
 from onready.engine.plan.model import Fragment, FromProvided, Plan, PlanNode, TaskRuntime
-from onready.engine.spi import Catalog
+from onready.engine.spi import Catalog, Secrets, Shell
 from onready.engine.values import (
     ValueType,
     apply_step,
@@ -26,6 +28,7 @@ from onready.engine.values import (
     needs_settling,
     settle,
 )
+from onready.engine.values.secret import decode_secret, holds_secret, reveal, secret_names
 from onready.engine.values.stored import Live, Stored
 
 ANY: Final = ValueType.any()
@@ -58,12 +61,14 @@ class Given:
     """What a node was given, out of its run's log: brought and decoded by `live`.
 
     `folder` is where files among the values are put. `failure` is what a handler's `Failure` was.
+    `secrets` has the values of secrets, which are known by name only.
     """
 
     plan: Plan
     catalog: Catalog
     folder: Path
     failure: Failure | None = None
+    secrets: Secrets | None = None
 
     async def live(
         self, node: PlanNode, arguments: Mapping[str, Known], context: object
@@ -91,8 +96,24 @@ class Given:
             if isinstance(known, Unknown):
                 value = ANY.encode(await self._value(arg.name, known))
                 known = await settle(value, self.catalog) if needs_settling(value) else value
-            made[arg.name] = await self._brought(known)
+            brought = await self._brought(known)
+            made[arg.name] = await self._revealed(brought) if holds_secret(brought) else brought
         return made
+
+    async def variables(self, shell: Shell) -> dict[str, str]:
+        """The variables of a program whose values are secrets."""
+        return {variable: await self._resolved(name) for variable, name in shell.secrets}
+
+    async def _revealed(self, stored: Stored) -> Stored:
+        known = {name: await self._resolved(name) for name in secret_names(stored)}
+        return reveal(stored, known.__getitem__)
+
+    async def _resolved(self, name: str) -> str:
+        if self.secrets is None:
+            message = f"Secret({name!r}): there are no secret providers"
+            raise SecretError(message)
+        # In a thread: a provider may wait for anything.
+        return await anyio.to_thread.run_sync(self.secrets.resolve, name)
 
     def _provided(self, parameter: str, name: str, context: object) -> object:
         if name == CONTEXT:
@@ -108,7 +129,10 @@ class Given:
     async def _argument(self, name: str, known: Known, runtime: TaskRuntime) -> object:
         reader = ValueType.of(runtime.accepts[name]) if name in runtime.accepts else ANY
         if not isinstance(known, Unknown):
-            return reader.decode(await self._brought(known))
+            brought = await self._brought(known)
+            if holds_secret(brought):
+                return decode_secret(reader, brought, await self._revealed(brought))
+            return reader.decode(brought)
         value = await self._value(name, known)
         stored = ANY.encode(value)
         # A part of a value is read as the parameter wants it; a file among it is there as it is.

@@ -202,6 +202,34 @@ def test_a_live_object_of_the_program_that_started_the_run(cli: Cli, folder: Pat
     assert "its parameter 'db' wants the live object 'db', which only the program" in said.err
 
 
+def test_secrets_are_resolved_again_and_masked(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "s.py").write_text(
+        "from onready import Secret, graph, shell, task\n"
+        "@task\n"
+        "def use(token: str) -> int:\n"
+        "    print(len(token))\n"
+        "    raise ValueError(f'bad {token}')\n"
+        "@graph\n"
+        "def s() -> int:\n"
+        "    size = ['sh', '-c', 'echo ${#TOKEN}']\n"
+        "    shell(size, name='size', environment={'TOKEN': Secret('CANARY')})\n"
+        "    return use(token=Secret('CANARY'))\n"
+    )
+    monkeypatch.setenv("CANARY", "a-canary-of-24-characters")
+    assert cli("run", "s.py", "--name", "one", "--on-error", "continue").code == 1
+    said = cli("debug", "one", "use")
+    assert (said.code, said.out) == (1, "25\n")
+    assert "ValueError: bad ***" in said.err
+    assert "token=Secret('CANARY')" in said.err
+    assert cli("debug", "one", "size").out == "25\n"
+    monkeypatch.delenv("CANARY")
+    without = cli("debug", "one", "use")
+    assert without.code == 2
+    assert "no provider has the secret 'CANARY'" in without.err
+
+
 def test_no_debugger_without_a_terminal(cli: Cli, ran: Path) -> None:
     said = cli("debug", "one", "divide[1]", "--pdb")
     assert said.code == 2

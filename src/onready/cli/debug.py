@@ -33,6 +33,7 @@ from onready.cli.words import cut, inside, some, took
 from onready.engine.context import bind
 from onready.engine.debugging import Given, find_node
 from onready.engine.errors import Failure, ValueMismatch
+from onready.engine.masking import mask_text
 from onready.engine.names import NodeKey
 from onready.engine.plan.diff import drift_of
 from onready.engine.plan.model import FromProvided
@@ -166,10 +167,14 @@ async def _call(
     task, runtime = plan.tasks[node.task], plan.runtimes[node.task]
     attempt = story.attempts.get(key, 1)
     source = WorkerSource(story.run, folder / "scratch", tell_by_variable)
-    given = Given(plan, engine.catalog, folder / "inputs", _failure_around(story, key))
+    failure = _failure_around(story, key)
+    given = Given(plan, engine.catalog, folder / "inputs", failure, engine._secrets)
     if isinstance(task.work, Shell):
         shell, stored = task.work, await given.stored(node, arguments)
-        return Call(key, source, attempt, lambda: _program(shell, stored, folder), lambda x: x)
+        hidden = await given.variables(shell)
+        return Call(
+            key, source, attempt, lambda: _program(shell, stored, hidden, folder), lambda x: x
+        )
     function = runtime.function
     assert function is not None
     live = await given.live(node, arguments, source.node_context(key, attempt))
@@ -211,7 +216,7 @@ def _run(call: Call, console: Console, *, pdb: bool) -> int:
         return FAILED
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises
         trace = _users(error.__traceback__)
-        text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+        text = mask_text("".join(traceback.format_exception(type(error), error, trace)).rstrip())
         console.complain(f"{text}\n{console.err('x', 'red')} {call.key} failed in {_ago(began)}")
         if pdb:
             _post_mortem(trace)
@@ -248,15 +253,17 @@ def _post_mortem(trace: TracebackType | None) -> None:
     pdb.post_mortem(trace)
 
 
-def _program(shell: Shell, stored: Mapping[str, Stored], folder: Path) -> None:
+def _program(
+    shell: Shell, stored: Mapping[str, Stored], hidden: Mapping[str, str], folder: Path
+) -> None:
     """Run the program in a folder of its own, its output as it comes; its outputs, or nothing."""
     given = program.texts(stored)
     argv = program.arguments(shell, given)
     own = folder / "program"
     own.mkdir(mode=0o700)
-    sys.stderr.write(f"  $ {cut(' '.join(argv), 200)}\n")
+    sys.stderr.write(f"  $ {cut(mask_text(' '.join(argv)), 200)}\n")
     sys.stderr.flush()
-    environment = os.environ | program.environment(shell, given)
+    environment = os.environ | program.environment(shell, given) | dict(hidden)
     try:
         subprocess.run(argv, cwd=own, env=environment, check=True)
     except OSError as error:
