@@ -90,9 +90,16 @@ def build(folder: Path, *, away: bool = True) -> Bound[object]:
     return g.build(result=g.add(last, ledger, kept, [far, warm], size))
 
 
+def run_log_of(how: str, folder: Path) -> str:
+    """The address of the run log for `near`, `away` and `files`."""
+    state = folder / "state"
+    return f"files:{state / 'log'}" if how == "files" else f"sqlite:{state / 'runs.db'}"
+
+
 async def main(how: str, folder: Path) -> None:
     """Run the graph on the stores in `folder`; print its value."""
-    async with Engine(folder=folder / "state", grace=0.5) as engine:
+    run_log = run_log_of(how, folder)
+    async with Engine(folder=folder / "state", run_log=run_log, grace=0.5) as engine:
         run = await engine.start(build(folder, away=how == "away"), id=RUN)
         # So that it is renewed while the graph runs: a lease lasts half a minute.
         await engine.run_log.renew(Lease(RUN, 1, 30.0, engine._owner))

@@ -20,14 +20,15 @@ from blake3 import blake3
 from onready import Engine
 from onready.engine.crashpoints import CODE, MARK, POINTS, VARIABLE
 from onready.engine.events import AnyEvent, NodeSucceeded
+from onready.engine.fold import fold
 from onready.engine.history import check_history
 from onready.engine.plan.dump import load_plan
 from onready.engine.plan.model import Plan
-from onready.engine.resuming import read_history
 from onready.engine.spi import result_name
 from onready.engine.values.stored import Compound, Encoded, Stored
 from onready.engine.worker.record import decode_record
 from onready.storage.directory import DirectoryCatalog
+from onready.storage.files import FilesRunLog
 from onready.storage.sqlite import SqliteRunLog
 from tests.faults import crashing
 from tests.faults.sizes import size
@@ -37,11 +38,15 @@ pytestmark = [
     pytest.mark.may_block("the graph's inline nodes write to their ledger"),
 ]
 
+FILES = {point for point in POINTS if point.rpartition(".")[0] not in {"migrate", "fetch.link"}}
+"""Points that a run log in files passes, or may."""
+
 AWAY = ("spawn", "envelope", "job", "handle", "stage", "result")
 """Effects that need a node outside of the driver."""
 
 EXPECTED = {
     "near": [crashing.LARGE, crashing.LARGE, "0"],
+    "files": [crashing.LARGE, crashing.LARGE, "0"],
     "away": [crashing.LARGE, crashing.LARGE + 1, crashing.LARGE + 1, str(crashing.LARGE)],
 }
 PASSES = size(1, 12)
@@ -63,9 +68,17 @@ def crash(how: str, folder: Path, point: str) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.parametrize("point", POINTS)
-async def test_whatever_point_it_ends_at(point: str, tmp_path: Path) -> None:
-    how = "away" if point.rpartition(".")[0] in AWAY else "near"
+def cases() -> list[tuple[str, str]]:
+    """Each point in the graph that passes it; those of the stores with both kinds of run log."""
+    ways = {point: "away" if point.rpartition(".")[0] in AWAY else "near" for point in POINTS}
+    near = [("files", point) for point, how in ways.items() if how == "near" and point in FILES]
+    return [(how, point) for point, how in ways.items()] + near
+
+
+@pytest.mark.parametrize(
+    ("how", "point"), cases(), ids=[f"{how} {point}" for how, point in cases()]
+)
+async def test_whatever_point_it_ends_at(how: str, point: str, tmp_path: Path) -> None:
     for passed in range(1, PASSES + 1):
         folder = tmp_path / str(passed)
         folder.mkdir()
@@ -79,41 +92,40 @@ async def test_whatever_point_it_ends_at(point: str, tmp_path: Path) -> None:
         if ended.returncode == 0:
             # A worker ended: its driver has made the attempt again.
             assert json.loads(ended.stdout) == EXPECTED[how]
-            await judge(folder, ran_again=1)
+            await judge(how, folder, ran_again=1)
         else:
             assert ended.returncode == CODE
-            await judge(folder)
+            await judge(how, folder)
             await resume(how, folder)
 
 
-async def judge(folder: Path, *, ran_again: int = 0) -> list[AnyEvent]:
+async def judge(how: str, folder: Path, *, ran_again: int = 0) -> None:
     """What the dead process left: its log, its catalog, its effects."""
-    state = folder / "state"
-    await judge_catalog(state / "catalog")
-    events = await recorded(state)
+    await judge_catalog(folder / "state" / "catalog")
+    events = await recorded(how, folder)
     if not events:
-        return []
-    plan, committed = await judge_history(state, events)
+        return
+    plan, committed = await judge_history(folder / "state", events)
     assert plan.root.nodes
     lines = ledger(folder)
     assert committed <= set(lines)
     assert sum(lines.values()) <= len(lines) + ran_again
-    return events
 
 
-async def recorded(state: Path) -> list[AnyEvent]:
-    if not (state / "runs.db").exists():
+async def recorded(how: str, folder: Path) -> list[AnyEvent]:
+    """The events in the run log; none where there is no such log yet."""
+    state = folder / "state"
+    log = FilesRunLog(state / "log") if how == "files" else SqliteRunLog(state / "runs.db")
+    if not log.path.exists():
         return []
-    async with SqliteRunLog(state / "runs.db") as log:
+    async with log:
         return [event async for batch in log.read(crashing.RUN) for event in batch]
 
 
 async def judge_history(state: Path, events: Sequence[AnyEvent]) -> tuple[Plan, set[str]]:
     """The log is in order, and the catalog has all that it speaks of."""
-    async with SqliteRunLog(state / "runs.db") as log:
-        history = await read_history(log, crashing.RUN)
     async with DirectoryCatalog(state / "catalog") as catalog:
-        plan = load_plan(await catalog.read(f"plans/{history.fingerprint}.json"))
+        plan = load_plan(await catalog.read(f"plans/{fold(events).fingerprint}.json"))
         succeeded = [event for event in events if isinstance(event, NodeSucceeded)]
         for event in succeeded:
             for digest in digests(event.value):
@@ -154,15 +166,16 @@ def ledger(folder: Path) -> Counter[str]:
 
 async def resume(how: str, folder: Path) -> None:
     """Go on with the run, or start it where nothing of it was recorded."""
-    before = await recorded(folder / "state")
+    before = await recorded(how, folder)
     committed = {str(event.node) for event in before if isinstance(event, NodeSucceeded)}
     lines = ledger(folder)
-    async with Engine(folder=folder / "state", grace=0.5) as engine:
+    run_log = crashing.run_log_of(how, folder)
+    async with Engine(folder=folder / "state", run_log=run_log, grace=0.5) as engine:
         bound = crashing.build(folder, away=how == "away")
         # By its id: a run that had ended gives its value, one that had not begun is begun.
         value = await engine.run(bound, id=crashing.RUN)
     assert value == EXPECTED[how]
-    after = await recorded(folder / "state")
+    after = await recorded(how, folder)
     assert after[: len(before)] == before
     await judge_history(folder / "state", after)
     now = ledger(folder)
