@@ -208,7 +208,7 @@ class Dispatcher:
                 # A new list, and not a cleared one: facts that the commands below lead to come
                 # after these.
                 self.inbox = []
-                extend([event for _, event in facts if type(event) not in UNRECORDED])
+                extend([event for _, event in facts if type(event) not in UNRECORDED])  # type: ignore[misc] # as looked up
             commands = handle(facts)
             self._perform(commands)
             if self.cached is not None:
