@@ -149,6 +149,7 @@ class Checker:
 
     def _retry(self, redo: tuple[NodeKey, ...]) -> None:
         places = self._scopes.places
+        redo = (*redo, *self._cleaned_again())
         for record in self._records.values():
             if record.end in GOOD:
                 assert record.key is not None
@@ -160,6 +161,26 @@ class Checker:
                 again = True
             if again:
                 record.reset()
+
+    def _cleaned_again(self) -> list[NodeKey]:
+        """Clean-up nodes that come after what is to run again: they do, too."""
+        places = self._scopes.places
+        again: list[NodeKey] = []
+        if places is None:
+            return again
+        open_ones = {key for key, record in self._records.items() if record.end not in GOOD}
+        found = True
+        while found:
+            found = False
+            for key, record in self._records.items():
+                node = places.node(key)
+                if node is None or not node.always or key in open_ones or not record.end:
+                    continue
+                if not open_ones.isdisjoint(places.siblings(key, node.waits)):
+                    open_ones.add(key)
+                    again.append(key)
+                    found = True
+        return again
 
     def _on_run_end(self, event: RunSucceeded | RunFailed | RunCancelled) -> None:
         if self._ended:

@@ -98,6 +98,24 @@ async def test_runs_that_happened_are_in_order(engine: Engine, name: str) -> Non
         assert recorded.check(recorded.events[:end]) == []
 
 
+@graph
+def cleans(x: int) -> int:
+    bad = work.boom(x)
+    tidied = work.note.with_options(name="tidy", always=True, after=[bad])("tidy")
+    work.note.with_options(name="later", always=True, after=[tidied])("later")
+    return bad
+
+
+async def test_what_cleans_up_runs_again_with_what_it_cleans_up_after(engine: Engine) -> None:
+    run = await engine.start(cleans.bind(1))
+    await run.wait()
+    again = await engine.retry(run.id, cleans.bind(1))
+    await again.wait()
+    assert work.calls == ["tidy", "later"] * 2
+    events = [event async for event in engine.history(run.id)]
+    assert check_history(events, run.plan) == []
+
+
 # --- breaking them ------------------------------------------------------------------------------
 
 Change = Callable[[list[AnyEvent]], object]
