@@ -180,7 +180,7 @@ def test_a_selection_needs_no_value_that_it_does_not_use(cli: Cli, folder: Path)
         (["run", "hello", "--langages", "a"], 2, "Did you mean --languages?"),
         (["run", "hello", "x"], 2, "'x' belongs to no flag"),
         (["run", "hello", "--on-error", "maybe"], 2, "Choose from"),
-        (["run", "hello", "--run-log", "foo:bar"], 2, "installed: memory, sqlite"),
+        (["run", "hello", "--run-log", "foo:bar"], 2, "installed: files, memory, sqlite"),
         (["run", "hello", "--run-log", "sqlite:/proc/nope/x.db"], 3, "/proc/nope/x.db"),
         (["run", "hello", "-n", "0"], 2, "max_parallel"),
         (["run", "hello", "--id", "a/b"], 2, "not a run id"),
