@@ -14,7 +14,7 @@ from typing import Final, cast
 import msgspec
 
 from onready.engine.errors import GraphError
-from onready.engine.graph.codes import Code
+from onready.engine.graph.codes import Code, did_you_mean
 from onready.engine.graph.locate import here
 from onready.engine.names import is_name
 from onready.engine.options import Resources, Retry, RetryPolicy
@@ -58,8 +58,12 @@ def read_options(given: Mapping[str, object], base: TaskOptions) -> TaskOptions:
             continue
         if name == "options":
             changes["extra"] = _extra(value)
-        else:
+        elif name in _CHECKS:
             changes[name] = _CHECKS[name](name, value)
+        else:
+            known = (*_CHECKS, "options")
+            message = f"there is no option {name!r}"
+            raise Code.G041.error(message, here(), did_you_mean(name, known))
     return msgspec.structs.replace(base, **changes) if changes else base
 
 

@@ -153,3 +153,8 @@ def test_after_one_ref() -> None:
         return shell("false", after=cast("Any", first))
 
     assert plan_of(main.bind()).root.nodes[1].waits == (0,)
+
+
+def test_an_option_that_is_not_there() -> None:
+    with refused("G041", "there is no option 'env'"):
+        command("env", env={"A": "b"})
