@@ -13,7 +13,7 @@ RULES: Final[Mapping[str, str]] = {
     "sequence": "numbers run from 1 without a gap",
     "run": "run.started comes first and once; a run ends once, and goes on only by a retry",
     "epoch": "each driver's epoch is above the one before",
-    "attempts": "attempts are numbered from 1, rise by one and begin once; ends name the last",
+    "attempts": "attempts count from 1, rise by one, begin once and end; an end names the last",
     "terminal": "a node ends once, and nothing of it begins afterwards",
     "rerun": "what succeeded never begins again, unless a retry was asked to redo it",
     "dependency": "a node begins when everything that it waits for has ended well",

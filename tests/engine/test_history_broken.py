@@ -8,6 +8,7 @@ import pytest
 from onready.engine.history import RULES, check_history
 from tests.engine.histories import history, iteration, ran
 from tests.engine.shapes import PLANS
+from tests.project.tree import ROOT
 from tests.scheduler.plans import plan, task
 
 BROKEN: dict[str, tuple[str, str, list[str]]] = {
@@ -285,6 +286,12 @@ def test_what_is_wrong_is_found(name: str) -> None:
 def test_every_rule_is_broken_here() -> None:
     # `sequence`: histories written as lines have no gaps, see test_history.py.
     assert {rule for rule, _, _ in BROKEN.values()} == set(RULES) - {"sequence"}
+
+
+def test_the_docs_list_the_rules() -> None:
+    page = (ROOT / "docs" / "concepts" / "histories.md").read_text("utf-8").replace("`", "")
+    for name, asked in RULES.items():
+        assert f"| {name} | {asked} |" in page
 
 
 def test_another_plan_from_a_retry_on() -> None:
