@@ -283,9 +283,9 @@ class Ends:
     def _doom(self, row: Row) -> None:
         """Nothing new starts in the failed row's scope, nor in scopes around it up to a rescue."""
         cancel = self.on_error == "cancel"
-        scope: Scope | None = row.scope
+        scope = row.scope
         top: Scope | None = None
-        while scope is not None and not scope.doomed:
+        while not scope.doomed:
             scope.doomed = True
             scope.cancelling = scope.cancelling or cancel
             scope.culprit = row.key

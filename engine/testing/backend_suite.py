@@ -445,11 +445,12 @@ class BackendSuite:
                 await self._until(lambda: _lines(ledger))
                 attempt.fenced = True
                 tasks.cancel_scope.cancel()
-            async with self.open_backend(tmp_path) as other, anyio.create_task_group() as tasks:
+            async with self.open_backend(tmp_path) as other:
                 twin = Stage(other, stage.catalog, tmp_path)
-                tasks.start_soon(twin.rejoin, replace(attempt, fenced=False))
-                await anyio.Path(gate).touch()
-            assert [await self.value(stage, found) for found in twin.outcomes if found]
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(twin.rejoin, replace(attempt, fenced=False))
+                    await anyio.Path(gate).touch()
+                assert [await self.value(stage, found) for found in twin.outcomes if found]
             lines = await anyio.to_thread.run_sync(_lines, ledger)
             assert len(lines) == 1, "the attempt that was adopted did not go on"
 
