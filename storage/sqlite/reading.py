@@ -27,6 +27,7 @@ _BATCHES: Final = (
     "(SELECT max(first_seq) FROM events WHERE run = ? AND first_seq <= ?), 0) "
     "ORDER BY first_seq"
 )
+_BEYOND: Final = "SELECT 1 FROM events WHERE run = ? AND first_seq > ? LIMIT 1"
 _RUNS: Final = """
     SELECT run, name, graph, seen, created, ended, last_seq, target, fingerprint FROM (
         SELECT runs.*,
@@ -59,6 +60,9 @@ class ReadEvents(Request[sqlite3.Connection]):
         self.value = events
         position = self.after
         if position >= last:
+            # An index that ends before the events do, or knows nothing of them, is damaged.
+            if connection.execute(_BEYOND, (self.run, last)).fetchone() is not None:
+                raise self._damaged(last + 1)
             return
         for first_seq, last_seq, check, batch in connection.execute(
             _BATCHES, (self.run, self.run, position + 1)
