@@ -164,7 +164,7 @@ def test_different_values_have_different_digests(one: object, other: object) -> 
         (float("nan"), float("nan")),
         (10**30, 10**30),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_equal_values_have_equal_digests(one: object, other: object) -> None:
     assert key_of(one) == key_of(other)

@@ -66,7 +66,9 @@ def test_zipped_with_fixed_arguments() -> None:
     assert [(arg.name, arg.each) for arg in node.args] == [("x", True), ("y", True), ("z", False)]
 
 
-@pytest.mark.parametrize("items", [[], (), range(0), {}, iter(())], ids=str)
+@pytest.mark.parametrize(
+    "items", [[], (), range(0), {}, iter(())], ids=["list", "tuple", "range", "dict", "iterator"]
+)
 def test_over_nothing(items: Any) -> None:
     @graph
     def main() -> object:

@@ -248,7 +248,7 @@ def test_models_keep_what_their_json_would_lose() -> None:
         object(),
         int,
     ],
-    ids=str,
+    ids=["object", "list", "dict", "subclass", "set", "lambda", "iterator", "bare", "class"],
 )
 def test_what_nothing_handles_is_refused_with_the_cures(value: object) -> None:
     from onready.engine.errors import NoCodec

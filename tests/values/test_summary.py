@@ -66,7 +66,7 @@ ANY = ValueType.any()
         (combine("tuple", [Encoded("json", b"{", None, 1)]), "<Compound>"),
         (Encoded("json", b"{", None, 1), "<Encoded>"),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_what_people_see(value: Any, text: str) -> None:
     stored = value if isinstance(value, Encoded | Compound | Live) else ANY.encode(value)
