@@ -40,7 +40,7 @@ from onready.engine.scheduler.commands import (
 from onready.engine.scheduler.ends import Ends
 from onready.engine.scheduler.finding import Finder
 from onready.engine.scheduler.retry import is_drivers, is_infrastructure
-from onready.engine.scheduler.rules import illegal, may_start
+from onready.engine.scheduler.rules import awaits_decision, illegal, may_start
 from onready.engine.scheduler.state import (
     BACKING_OFF,
     PLANNED,
@@ -190,13 +190,14 @@ class Scheduler(Ends):
 
     def _on_failed(self, row: Row, event: Input) -> None:
         assert type(event) is NodeFailed
-        if row.kind == "repeat" and row.body is not None and _awaits_decision(row.body):
+        if row.kind == "repeat" and row.body is not None and awaits_decision(row.body):
             # Its limit is reached, or its test cannot be read.
             row.failure = event.failure
             row.body.decided = True
             row.body.failed += 1
             self._failed.append(row)
-            self._closing.append(row.body)
+            # At once, not later: what else is in this batch happened after it.
+            self._close(row.body)
         elif self._attempt_ends(row, event.attempt, What.FAILED):
             row.failure = event.failure
             self._bad_end(row)
@@ -288,11 +289,11 @@ class Scheduler(Ends):
         return Scope(key, row, fragment, len(fragment.nodes), len(fragment.nodes))
 
     def _next_iteration(self, row: Row, scope: Scope, count: int) -> None:
-        if not _awaits_decision(scope) or count != scope.total + 1:
+        if not awaits_decision(scope) or count != scope.total + 1:
             self._out_of_turn(row, 0, What.OPENED)
         elif scope.doomed or scope.cancelling:
             # It was to go on, and is stopped half-way.
-            scope.skipped += 1
+            self._give_up(scope, 1)
             self._closing.append(scope)
         else:
             scope.total += 1
@@ -302,15 +303,11 @@ class Scheduler(Ends):
     def _on_decided(self, row: Row, event: Input) -> None:
         del event
         scope = row.body
-        if row.state is RUNNING and scope is not None and _awaits_decision(scope):
+        if row.state is RUNNING and scope is not None and awaits_decision(scope):
             scope.decided = True
             self._closing.append(scope)
         else:
             self._out_of_turn(row, 0, What.OPENED)
-
-
-def _awaits_decision(scope: Scope) -> bool:
-    return not (scope.left or scope.closed or scope.decided)
 
 
 def _wanted(row: Row) -> bool:

@@ -21,8 +21,9 @@ from onready.engine.scheduler.commands import Cancel, Close, Command, Decide, Dr
 from onready.engine.scheduler.finding import forget
 from onready.engine.scheduler.rules import (
     illegal,
+    is_cleanup,
     is_rescued,
-    may_start,
+    may_go_on,
     reason_of,
     status_of,
 )
@@ -125,6 +126,8 @@ class Ends:
                 continue
             if row.state is not SUCCEEDED and row.node.position in target.node.needs:
                 self._skip_one(target, f"needs {row.key}")
+                if self.on_error == "continue":
+                    self._skip_dependents(target)
                 continue
             target.pending -= 1
             if not target.pending:
@@ -207,16 +210,16 @@ class Ends:
         if owner is None:
             self.ended = True
             self._commands.append(End(status, self._failed))
-        elif status == "failed" and is_rescued(scope) and may_start(owner):
+        elif status == "failed" and is_rescued(scope) and may_go_on(owner):
             self._rescue(owner, scope)
         else:
             self._commands.append(Close(owner, status))
             self._end_owner(owner, status)
 
     def _end_owner(self, owner: Row, status: ScopeStatus) -> None:
+        if status != "failed" and owner.node.tolerant and owner.item < 0:
+            self._forgive(owner.body)
         if status == "succeeded":
-            if owner.node.tolerant:
-                self._forgive(owner.body)
             owner.state = SUCCEEDED
             self._feed(owner)
         elif status == "cancelled":
@@ -293,6 +296,9 @@ class Ends:
             owner = scope.owner
             if owner is None or (row.state is not CANCELLED and is_rescued(scope)):
                 break
+            if is_cleanup(owner):
+                # The sweep from above passes it by.
+                self._stop(scope)
             scope = owner.scope
         if top is not None:
             self._stop(top)
@@ -373,19 +379,24 @@ class Ends:
             self._sweep_row(scope, scope.rows[position])
         if end == len(scope.rows) and end < scope.total:
             # Rows that were never opened never will be.
-            scope.unopened = scope.total - end
-            scope.left -= scope.unopened
-            if scope.cancelling:
-                scope.cancelled += scope.unopened
-            else:
-                scope.skipped += scope.unopened
+            scope.left -= scope.total - end
+            self._give_up(scope, scope.total - end)
             scope.total = end
             if not scope.left and not scope.closed:
                 self._closing.append(scope)
         return end
 
+    @staticmethod
+    def _give_up(scope: Scope, count: int) -> None:
+        """So many rows of `scope` will never be opened."""
+        scope.unopened += count
+        if scope.cancelling:
+            scope.cancelled += count
+        else:
+            scope.skipped += count
+
     def _sweep_row(self, scope: Scope, row: Row) -> None:
-        if row.node.always and row.item < 0 and not scope.forced:
+        if is_cleanup(row) and not scope.forced:
             return
         state = row.state
         if state is WAITING or state is READY or state is BACKING_OFF:

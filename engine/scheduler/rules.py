@@ -26,12 +26,37 @@ BODY = "body"
 _BAD: frozenset[State] = frozenset({FAILED, LOST, CANCELLED, SKIPPED})
 
 
+def is_cleanup(row: Row) -> bool:
+    """Whether the row runs whatever became of what is beside it; an item of such a map does not."""
+    return row.node.always and row.item < 0
+
+
 def may_start(row: Row) -> bool:
     """Whether what is ready may begin: its scope goes on, or it cleans up."""
     scope = row.scope
     if scope.doomed or scope.cancelling:
-        return row.node.always and row.item < 0 and not scope.forced
+        return is_cleanup(row) and not scope.forced
     return True
+
+
+def may_go_on(row: Row) -> bool:
+    """The same with regard to every scope around it: a sweep may not have come to its own yet."""
+    here: Row | None = row
+    cleans_up = False
+    while here is not None:
+        scope = here.scope
+        cleans_up = cleans_up or is_cleanup(here)
+        if scope.forced or ((scope.doomed or scope.cancelling) and not cleans_up):
+            return False
+        here = scope.owner
+    return True
+
+
+def awaits_decision(scope: Scope) -> bool:
+    """Of a repeat: whether all its iterations ended, and another may follow."""
+    owner = scope.owner
+    repeats = owner is not None and owner.kind == "repeat"
+    return repeats and not (scope.left or scope.closed or scope.decided)
 
 
 def is_rescued(scope: Scope) -> bool:

@@ -7,6 +7,7 @@ are left out: the scheduler looks at `waits` and `feeds` alone.
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -14,7 +15,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from onready.engine.options import RetryPolicy
-from onready.engine.plan.model import Fragment, Plan, PlanNode, TaskSpec
+from onready.engine.plan.model import Arm, Fragment, Plan, PlanNode, TaskSpec
 from onready.engine.spi import Call
 from tests.strategies import with_feeds
 
@@ -50,6 +51,40 @@ def graphs_map(name: str, body: Fragment, *waits: int) -> PlanNode:
 def subgraph(name: str, body: Fragment, *waits: int) -> PlanNode:
     """A graph inside the graph."""
     return PlanNode(position=0, name=name, kind="subgraph", waits=waits, body=body)
+
+
+def branch(name: str, then: Fragment, otherwise: Fragment, *waits: int) -> PlanNode:
+    """One of two bodies."""
+    arms = (Arm(name="then", body=then), Arm(name="otherwise", body=otherwise))
+    return PlanNode(position=0, name=name, kind="branch", waits=waits, arms=arms)
+
+
+def switch(name: str, *bodies: Fragment, waits: Sequence[int] = ()) -> PlanNode:
+    """One of these bodies, the arms `case-0`, `case-1` and so on."""
+    arms = tuple(Arm(name=f"case-{at}", body=body, key=at) for at, body in enumerate(bodies))
+    return PlanNode(position=0, name=name, kind="switch", waits=tuple(waits), arms=arms)
+
+
+def rescue(name: str, body: Fragment, handler: Fragment, *waits: int) -> PlanNode:
+    """A body, and what makes good for its failure."""
+    arms = (Arm(name="body", body=body), Arm(name="handler", body=handler))
+    return PlanNode(position=0, name=name, kind="rescue", waits=waits, arms=arms)
+
+
+def repeat(name: str, body: Fragment, *waits: int) -> PlanNode:
+    """A body that is done again and again."""
+    return PlanNode(position=0, name=name, kind="repeat", waits=waits, body=body, most=9)
+
+
+def always(node: PlanNode, *needs: int) -> PlanNode:
+    """The same as a clean-up node that needs these of its waits."""
+    waits = tuple(sorted({*node.waits, *needs}))
+    return msgspec.structs.replace(node, always=True, needs=needs, waits=waits)
+
+
+def tolerant(node: PlanNode) -> PlanNode:
+    """The same map, whose consumers take failures for values."""
+    return msgspec.structs.replace(node, tolerant=True)
 
 
 def fragment(*nodes: PlanNode, name: str = "body") -> Fragment:
@@ -114,13 +149,43 @@ def any_fragment(number: Callable[[int, int], int], depth: int, most: int) -> Fr
 def _any_node(
     number: Callable[[int, int], int], depth: int, at: int, waits: Sequence[int]
 ) -> PlanNode:
+    node = _any_kind(number, depth, at, waits)
+    if node.kind == "map" and not number(0, 2):
+        node = tolerant(node)
+    if not number(0, 5):
+        node = always(node, *(wait for wait in waits if not number(0, 2)))
+    return node
+
+
+def _any_kind(
+    number: Callable[[int, int], int], depth: int, at: int, waits: Sequence[int]
+) -> PlanNode:
+    kind = number(0, 13 if depth else 3)
+    if kind < 3:
+        return task(f"t{at}", *waits, retry=number(0, len(POLICIES) - 1))
+    if kind == 3:
+        return tasks_map(f"m{at}", *waits, retry=number(0, len(POLICIES) - 1))
+
+    def body() -> Fragment:
+        return any_fragment(number, depth - 1, 3 if depth > 2 else 2)
+
     name = f"n{at}"
-    kind = number(0, 5 if depth else 3)
-    if kind < 4:
-        make = tasks_map if kind == 3 else task
-        return make(name, *waits, retry=number(0, len(POLICIES) - 1))
-    body = any_fragment(number, depth - 1, 3 if depth > 2 else 2)
-    return (subgraph if kind == 4 else graphs_map)(name, body, *waits)
+    if kind < 6:
+        return (subgraph if kind == 4 else graphs_map)(name, body(), *waits)
+    if kind < 8:
+        return repeat(name, body(), *waits)
+    if kind == 8:
+        return branch(name, body(), body(), *waits)
+    if kind == 9:
+        return switch(name, body(), body(), body(), waits=waits)
+    return rescue(name, body(), body(), *waits)
+
+
+def past_of(key: str) -> int:
+    """Attempts that a node made before its run was continued by a retry: some, of some tasks."""
+    name = key.rpartition("/")[2]
+    is_task = name.startswith("t") or (name.startswith("m") and name.endswith("]"))
+    return zlib.crc32(key.encode()) % 3 if is_task else 0
 
 
 plans: st.SearchStrategy[Plan] = st.one_of(

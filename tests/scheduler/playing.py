@@ -26,6 +26,7 @@ from onready.engine.events import (
     RunCancelling,
     ScopeOpened,
 )
+from onready.engine.names import NodeKey
 from onready.engine.options import OnError
 from onready.engine.plan.model import Plan
 from onready.engine.scheduler import ends
@@ -34,8 +35,10 @@ from onready.engine.scheduler.commands import (
     Close,
     Command,
     Decide,
+    Decided,
     Drop,
     End,
+    GraceOver,
     Input,
     Open,
     RetryDue,
@@ -47,6 +50,7 @@ from onready.engine.scheduler.core import Scheduler
 from onready.engine.scheduler.finding import forget
 from onready.engine.scheduler.invariants import check
 from onready.engine.scheduler.retry import INFRASTRUCTURE_RETRIES, retry_delay
+from onready.engine.scheduler.rules import may_start
 from onready.engine.scheduler.state import (
     BACKING_OFF,
     CANCELLING,
@@ -56,11 +60,12 @@ from onready.engine.scheduler.state import (
     TERMINAL,
     WAITING,
     Row,
-    Scope,
     State,
 )
 from onready.engine.scheduler.transitions import TRANSITIONS
+from tests.scheduler.model import CANCELLING as CANCELLED_TOO
 from tests.scheduler.model import Model, Unit
+from tests.scheduler.plans import past_of
 
 KINDS: Final[tuple[FailureKind, ...]] = (
     "error",
@@ -72,9 +77,8 @@ KINDS: Final[tuple[FailureKind, ...]] = (
     "config",
 )
 MOST_UNITS: Final = 120
-MOODS: Final = 4 * 4**6
+MOODS: Final = 16 * 4**7
 LIVE: Final = frozenset({PLANNED, RUNNING, CANCELLING})
-WITHDRAWABLE: Final = frozenset({"idle", "pausing"})
 
 
 def failure(kind: FailureKind = "error", *bases: str) -> Failure:
@@ -95,6 +99,13 @@ def _reachable() -> dict[State, set[State]]:
 REACHABLE: Final = _reachable()
 
 
+class Past(dict[NodeKey, int]):
+    """What a history knows of attempts before a retry."""
+
+    def get(self, key: NodeKey, default: int = 0) -> int:  # type: ignore[override] # one form of it
+        return past_of(str(key)) or default
+
+
 class Playing:
     """One run of a plan. Every `flush` compares the scheduler with the model.
 
@@ -107,14 +118,18 @@ class Playing:
     ) -> None:
         self.plan = plan
         self.scheduler = Scheduler(plan, on_error)
-        self.model = Model(plan, on_error)
         self.forget = forget
         self.weights: list[int] = []
-        for _ in range(6):
+        for _ in range(7):
             mood, digit = divmod(mood, 4)
             self.weights.append(4**digit)
         mood, self.plans_ahead = divmod(mood, 2)
-        self.impatient = mood % 2
+        mood, self.impatient = divmod(mood, 2)
+        mood, self.hard = divmod(mood, 2)
+        retried = mood % 2
+        self.model = Model(plan, on_error, past_of if retried else lambda _: 0)
+        if retried:
+            self.scheduler.past = Past({NodeKey("any"): 1})
         self.end: End | None = None
         self.inbox: list[tuple[Row | None, Input, Callable[[], None]]] = []
         self.stale = 0
@@ -122,11 +137,13 @@ class Playing:
         self.states: dict[int, State] = {}
         self.queue: dict[int, Row] = {}
         self.opens: dict[int, Row] = {}
+        self.decides: dict[int, Row] = {}
         self.planned: dict[int, Row] = {}
         self.live: dict[int, Row] = {}
         self.pausing: dict[int, Row] = {}
         self.asked: dict[int, bool] = {}
         self.told: Counter[int] = Counter()
+        self.known: set[str] = set()
         self.commanded: dict[int, int] = {}
         self._take(self.scheduler.begin())
 
@@ -139,34 +156,35 @@ class Playing:
         commands = self.scheduler.handle([(row, event) for row, event, _ in facts])
         for _, _, tell_model in facts:
             tell_model()
-            self.model.settle(quiet=False)
+        self.model.settle()
         assert self.scheduler.late >= late + self.stale
         self.stale = 0
         self._take(commands)
 
     def _take(self, commands: list[Command]) -> None:
         quiet = not self.scheduler.busy
-        stopped = self.model.stopped
-        self.model.settle(quiet=quiet)
         known = len(self.units)
-        self._find_rows(self.scheduler.root, self.model.root)
+        self._find_rows()
         assert len(self.units) - known <= ends.BUDGET
-        assert check(self.scheduler) == []
+        assert (broken := check(self.scheduler)) == [], broken
         for command in commands:
             assert self.end is None, "a command after the end"
             if isinstance(command, Start):
                 assert command.rows
-                assert not (quiet and stopped), "started after the stop"
                 for row in command.rows:
                     self._started(row)
             elif isinstance(command, Open):
-                assert command.row.state is READY
-                self.opens[id(command.row)] = command.row
+                self._told_to_open(command.row)
+            elif isinstance(command, Decide):
+                self.model.said("decide", self._unit(command.row))
+                self.decides[id(command.row)] = command.row
             elif isinstance(command, Cancel):
                 assert command.row.state is CANCELLING
                 # Asked again where it was asked before the run was cancelled.
-                self.asked[id(command.row)] = self.model.cancelling
+                self.asked[id(command.row)] = self._unit(command.row).stop == CANCELLED_TOO
             elif isinstance(command, End):
+                self._told_all_ended(self.model.root)
+                self.model.said("close", self.model.root)
                 self.end = command
             else:
                 self._told_end(command)
@@ -179,19 +197,39 @@ class Playing:
         self.commanded[id(row)] = row.attempt + 1
         self.queue[id(row)] = row
 
-    def _told_end(self, command: Close | Decide | Skip | Drop) -> None:
-        assert not isinstance(command, Decide), "no repeats in these plans"
+    def _told_to_open(self, row: Row) -> None:
+        assert row.state is READY
+        assert row.kind != "task"
+        unit = self._unit(row)
+        if row.failure is not None:
+            if not unit.rescued:
+                self._told_all_ended(unit)
+            self.model.said("open again", unit)
+        self.opens[id(row)] = row
+
+    def _told_end(self, command: Close | Skip | Drop) -> None:
         row = command.row
+        unit = self._unit(row)
         self.told[id(row)] += 1
         assert self.told[id(row)] == 1, "ended twice"
         if isinstance(command, Close):
             assert row.state.value == command.status
+            self._told_all_ended(unit)
+            self.model.said("close", unit)
         else:
-            assert row.state.value == ("skipped" if isinstance(command, Skip) else "cancelled")
+            word = "skipped" if isinstance(command, Skip) else "cancelled"
+            assert row.state.value == word
+            self.model.withdrawn(unit, word)
         if isinstance(command, Close) and self.forget and row.body is not None:
             self._compare_body(row)
             forget(row.body)
             row.body = None
+
+    def _told_all_ended(self, unit: Unit) -> None:
+        """What has no row by the end of its body never got one."""
+        for child in unit.children or ():
+            if child.phase != "ended" and child.key not in self.known:
+                self.model.never_opened(child)
 
     def _compare_body(self, row: Row) -> None:
         """Everything in a body that closed has ended, and been told of."""
@@ -200,22 +238,23 @@ class Playing:
             assert inner.state in TERMINAL
             assert id(inner) in self.units
 
-    def _find_rows(self, scope: Scope, unit: Unit) -> None:
-        """Match the scheduler's rows with the model's units, by position."""
-        todo = [(scope, unit)]
+    def _find_rows(self) -> None:
+        """Match the scheduler's rows with the model's units, by their keys."""
+        todo = [self.scheduler.root, *self.scheduler._rescued]
         while todo:
-            scope, unit = todo.pop()
-            for row, child in zip(scope.rows, unit.children or (), strict=False):
+            for row in todo.pop().rows:
                 if id(row) not in self.units:
-                    assert str(row.key) == child.key
-                    self.units[id(row)] = (row, child)
+                    key = str(row.key)
+                    assert key not in self.known, "two rows of one key"
+                    self.known.add(key)
+                    self.units[id(row)] = (row, self.model.by_key[key])
                 if row.body is not None:
-                    todo.append((row.body, child))
+                    todo.append(row.body)
 
     # --- comparing ----------------------------------------------------------------------------
 
     def _compare(self, *, quiet: bool) -> None:
-        stopped = self.model.stopped
+        assert not self.model.due, "not said"
         startable = self.model.startable()
         ready: set[str] = set()
         for row, unit in self.units.values():
@@ -224,42 +263,33 @@ class Playing:
             self.states[id(row)] = row.state
             if row.state is READY:
                 ready.add(unit.key)
-                if row.kind == "task" and not stopped:
+                if row.kind == "task" and not unit.stop:
                     assert self.commanded[id(row)] == row.attempt + 1, f"{row.key} is not started"
-            self._compare_row(row, unit, quiet=quiet, stopped=stopped)
+            self._compare_row(row, unit, quiet=quiet)
         if quiet:
             assert ready == startable
-            assert self.scheduler.ended is (self.model.root.phase == "ended")
-            ended = [key for key, unit in self._by_key().items() if unit.outcome in unit.words]
-            assert len(ended) == sum(row.state in TERMINAL for row, _ in self.units.values())
-        assert stopped or ready <= startable
+            assert self.known.isdisjoint(self.model.overdue())
+        assert self.scheduler.ended is (self.model.root.phase == "ended")
         assert (self.end is not None) is self.scheduler.ended
         if self.end is not None:
-            assert self.end.status == self.model.root.outcome or not quiet
+            assert self.end.status == self.model.root.outcome
             assert [str(row.key) for row in self.end.failed] == self.model.failed
+            assert bool(self.end.failed) is (self.end.status == "failed")
 
-    def _by_key(self) -> dict[str, Unit]:
-        return {unit.key: unit for _, unit in self.units.values()}
-
-    def _compare_row(self, row: Row, unit: Unit, *, quiet: bool, stopped: bool) -> None:
+    def _compare_row(self, row: Row, unit: Unit, *, quiet: bool) -> None:
         state = row.state
-        if unit.phase == "ended":
-            if state in TERMINAL or quiet:
-                assert state.value in unit.words, f"{row.key}: {state.value}, not {unit.words}"
-        elif state in TERMINAL:
-            # The scheduler may be ahead while it withdraws what a stop leaves no time for.
-            assert stopped, f"{row.key} ended"
-            assert not quiet, f"{row.key} ended"
-            assert unit.phase in WITHDRAWABLE or unit.children is not None, f"{row.key} ended"
-        else:
-            assert row.attempt == unit.attempt
+        if unit.phase == "ended" or state in TERMINAL:
+            assert state.value == unit.outcome, f"{row.key}: {state.value}, not {unit.outcome}"
+            return
+        assert row.attempt == unit.attempt
+        assert state is not READY or unit.ready
         if row.kind == "task" and unit.live:
             assert state in LIVE
             if quiet:
-                assert state is CANCELLING or not self.model.cancelling
-                assert self.asked.get(id(row)) or not self.model.cancelling
-                assert state is not PLANNED or not stopped
-            assert state is not CANCELLING or stopped
+                assert state is CANCELLING or unit.stop < CANCELLED_TOO
+                assert self.asked.get(id(row)) or unit.stop < CANCELLED_TOO
+                assert state is not PLANNED or not unit.stop
+            assert state is not CANCELLING or unit.stop
             assert (state is CANCELLING) <= (id(row) in self.asked)
         if state is BACKING_OFF:
             assert unit.phase == "pausing"
@@ -268,7 +298,7 @@ class Playing:
 
     def moves(self) -> list[Callable[[int], None]]:
         """What could happen now."""
-        begin, start, succeed, end_badly, opening, due = self.weights
+        begin, start, succeed, end_badly, opening, due, decide = self.weights
         found: list[Callable[[int], None]] = []
         if any(row.state is READY for row in self.queue.values()):
             found += [self.begin] * begin
@@ -280,6 +310,8 @@ class Playing:
             found += [self.open] * opening
         if self.pausing:
             found += [self.due] * due
+        if self.decides:
+            found += [self.decide] * decide
         return found
 
     def move(self, choice: int) -> None:
@@ -287,6 +319,8 @@ class Playing:
         if self.impatient and choice % 2 and not self.model.cancel_asked and self.model.stopped:
             # Something failed: somebody does not wait for the rest.
             self.cancel()
+        if self.hard and not choice % 5 and self.model.stopped:
+            self.grace_over()
         possible = self.moves()
         if possible:
             choice, which = divmod(choice, len(possible))
@@ -383,21 +417,22 @@ class Playing:
 
     def _delay(self, row: Row, why: Failure, *, hasty: bool) -> float | None:
         """As the dispatcher decides it; a hasty one does not look at the row's scope."""
-        stopped = row.scope.doomed or row.scope.cancelling
-        if (stopped and not hasty) or row.state is CANCELLING:
+        if (not may_start(row) and not hasty) or row.state is CANCELLING:
             return None
         assert row.node.task is not None
         policy = self.plan.tasks[row.node.task].retry
         delay = retry_delay(row, policy, why)
         if delay is not None:
-            assert row.attempt <= policy.limit + INFRASTRUCTURE_RETRIES, "retried for ever"
+            assert row.attempt - row.past <= policy.limit + INFRASTRUCTURE_RETRIES, (
+                "retried for ever"
+            )
         return delay
 
     def due(self, choice: int) -> None:
         row = self._pick(self.pausing, choice)
         unit = self._unit(row)
         number = self._number(row)
-        self._post(row, RetryDue(number), lambda: self.model.due(unit, number))
+        self._post(row, RetryDue(number), lambda: self.model.due_again(unit, number))
 
     def open(self, choice: int) -> None:
         """A composite's body becomes known, or it turns out that there is none."""
@@ -407,14 +442,39 @@ class Playing:
             return
         unit = self._unit(row)
         choice, way = divmod(choice, 8)
-        if not way and row.kind == "map":
+        if not way and row.kind in {"map", "branch", "switch"}:
             event = NodeFailed(0, 0.0, row.key, 0, failure())
             self._post(row, event, lambda: self.model.ended(unit, 0, "failed"))
             return
         most = 1 if len(self.units) > MOST_UNITS else 6
-        count = choice % (most + 1) if row.kind == "map" else None
-        opened = ScopeOpened(0, 0.0, row.key, count)
-        self._post(row, opened, lambda: self.model.opened(unit, count or 0))
+        counts = {"map": choice % (most + 1), "repeat": 1}
+        count = counts.get(row.kind)
+        arm = ""
+        if row.node.arms and row.item < 0:
+            again = row.failure is not None
+            arm = row.node.arms[again if row.kind == "rescue" else choice % len(row.node.arms)].name
+        opened = ScopeOpened(0, 0.0, row.key, count, arm or None)
+        self._post(row, opened, lambda: self.model.opened(unit, count or 0, arm))
+
+    def decide(self, choice: int) -> None:
+        """An iteration ended well: the next, or no more, or its limit is reached."""
+        choice, which = divmod(choice, len(self.decides))
+        row = self._pick(self.decides, which)
+        unit = self._unit(row)
+        assert row.body is not None
+        choice, way = divmod(choice, 6)
+        if way == 1:
+            event = NodeFailed(0, 0.0, row.key, 0, failure())
+            self._post(row, event, lambda: self.model.ended(unit, 0, "failed"))
+        elif way > 3 and len(self.units) <= MOST_UNITS:
+            count = row.body.total + 1
+            opened = ScopeOpened(0, 0.0, row.key, count)
+            self._post(row, opened, lambda: self.model.opened(unit, count, ""))
+        else:
+            self._post(row, Decided(), lambda: self.model.decide(unit))
+
+    def grace_over(self) -> None:
+        self._post(None, GraceOver(), self.model.grace_over)
 
     def cancel(self) -> None:
         self._post(None, RunCancelling(0, 0.0, "enough", 1.0), self.model.cancel)
@@ -457,7 +517,7 @@ class Playing:
         if row.state in TERMINAL:
             return unit.phase == "ended"
         if row.kind != "task":
-            return row.state is RUNNING
+            return row.state is RUNNING and not unit.asks
         return row.attempt + (row.state in {READY, BACKING_OFF}) > 1
 
     def _old(self, row: Row, number: int, choice: int) -> Input:
@@ -466,6 +526,7 @@ class Playing:
             choices: tuple[Input, ...] = (
                 ScopeOpened(0, 0.0, key, 2),
                 NodeFailed(0, 0.0, key, 0, failure()),
+                Decided(),
             )
             return choices[choice % len(choices)]
         events: tuple[Input, ...] = (
@@ -506,5 +567,7 @@ class Playing:
             self.open(len(self.opens) * 9 + turn % len(self.opens))
         elif self.pausing:
             self.due(turn)
+        elif self.decides:
+            self.decide(len(self.decides) * 6)
         else:
             self.begin(3 * len(self.queue))

@@ -93,6 +93,10 @@ def swap_items(steps: Steps) -> None:
     rows[0], rows[2] = rows[2], rows[0]
 
 
+def move_to_another(steps: Steps) -> None:
+    steps["b"].scope = body(steps, "m")
+
+
 def orphan(steps: Steps) -> None:
     body(steps, "m").owner = None
 
@@ -156,7 +160,7 @@ BREAKS: Final[list[tuple[Callable[[], Steps], Break, str]]] = [
     (stopped, lambda s: setattr(s.scheduler, "on_error", "continue"), "doomed under `continue`"),
     (stopped, setting("m/", "doomed", False), "failed, not doomed"),
     # places
-    (in_full_swing, setting("b", "scope", None), "is in another scope's rows"),
+    (in_full_swing, move_to_another, "is in another scope's rows"),
     (in_full_swing, setting("b", "key", NodeKey("x")), "its key is not that of its place"),
     (in_full_swing, swap_rows, "its position is not that of its place"),
     (in_full_swing, swap_items, "its position is not that of its place"),
