@@ -89,6 +89,19 @@ class Admission:
         self.stalled: deque[Lane] = deque()
         limited = _mark_fast(plan, dispatcher.tasks, limits)
         self._all_fast = not limited and all(task.fast for task in dispatcher.tasks)
+        self._relaxed = self._all_fast
+
+    def be_careful(self) -> None:
+        """Every attempt goes through a lane: none begins unlooked at (see `caution.py`)."""
+        self._all_fast = False
+        for feed in self.bulk.values():
+            feed.be_careful()
+
+    def relax(self) -> None:
+        """The opposite again."""
+        self._all_fast = self._relaxed
+        for feed in self.bulk.values():
+            feed.relax()
 
     def admit(self, rows: Sequence[Row]) -> None:
         """These rows are ready: queue them, start what the limits allow."""
@@ -189,10 +202,13 @@ class Admission:
         if not self._planned:
             return
         planned, self._planned = self._planned, []
+        dispatcher = self._dispatcher
+        careful = dispatcher.caution is not None
         for lane, tickets in planned:
             launch = partial(self._launch_soon, lane, tickets)
-            if self.remote[lane.task.spec.backend].barrier and self._dispatcher.durable:
-                self._dispatcher.journal.when_durable(launch)
+            barrier = careful or self.remote[lane.task.spec.backend].barrier
+            if barrier and dispatcher.durable:
+                dispatcher.journal.when_durable(launch)
             else:
                 launch()
 

@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Collection
 from contextvars import Context, copy_context
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING, Final
 
 from onready.engine.context import bind
+from onready.engine.dispatcher.caution import noted, wait_until
 from onready.engine.dispatcher.lanes import Ticket
 from onready.engine.dispatcher.tasks import BIG, LONG_TEXT, SCALARS
 from onready.engine.events import NodeStarted, NodeSucceeded
@@ -43,6 +45,15 @@ class BulkFeed:
         self._looking = False
         self._context = copy_context()
         self._live: dict[int, Ticket] = {}
+        self._enter = self._call
+
+    def be_careful(self) -> None:
+        """From now on calls begin once that is durable (see `caution.py`)."""
+        self._enter = self._call_with_caution
+
+    def relax(self) -> None:
+        """The opposite again."""
+        self._enter = self._call
 
     def submit(self, ticket: Ticket) -> None:
         """Queue one call for the next `flush`."""
@@ -63,7 +74,7 @@ class BulkFeed:
         if arguments is None:
             dispatcher.loop.spawn(partial(self._prepare, ticket))
         else:
-            self._batch.append(BulkCall(ticket, partial(self._call, ticket, arguments)))
+            self._batch.append(BulkCall(ticket, partial(self._enter, ticket, arguments)))
 
     async def _prepare(self, ticket: Ticket) -> None:
         """The arguments need waiting: blobs, live objects."""
@@ -83,7 +94,7 @@ class BulkFeed:
             self._dispatcher.outcomes.cancelled(row, ticket.number, ticket.cause)
             self._dispatcher.tick_soon()
         elif not ticket.done:
-            self._batch.append(BulkCall(ticket, partial(self._call, ticket, arguments)))
+            self._batch.append(BulkCall(ticket, partial(self._enter, ticket, arguments)))
             self.flush()
 
     def flush(self) -> None:
@@ -110,6 +121,16 @@ class BulkFeed:
 
     def _call(self, ticket: Ticket, arguments: dict[str, object]) -> object:
         self._tell(ticket, None, None, ended=False)
+        return self._run(ticket, arguments)
+
+    def _call_with_caution(self, ticket: Ticket, arguments: dict[str, object]) -> object:
+        durable = Event()
+        self._tell(ticket, durable, None, ended=False)
+        self._dispatcher.soon_threadsafe(self._drain)
+        wait_until(durable, self._dispatcher)
+        return self._run(ticket, arguments)
+
+    def _run(self, ticket: Ticket, arguments: dict[str, object]) -> object:
         context: Context = self._context.copy()
         return context.run(self._call_in_context, ticket, arguments)
 
@@ -151,12 +172,17 @@ class BulkFeed:
         self._signalled = False
         news = self._news
         dispatcher = self._dispatcher
+        waiting: list[Event] = []
         for _ in range(len(news)):
             ticket, at, value, error, ended = news.popleft()
             if ticket.done:
+                if type(value) is Event:
+                    value.set()
                 continue
             row = ticket.row
             if not ended:
+                if type(value) is Event:
+                    waiting.append(value)
                 if not ticket.started:  # pragma: no branch - a call begins once
                     ticket.started = True
                     dispatcher.inbox.append((row, NodeStarted(0, at, row.key, ticket.number)))
@@ -168,6 +194,8 @@ class BulkFeed:
             else:
                 self._succeeded(ticket, at, value)  # type: ignore[arg-type] # stored
         dispatcher.turn_and_wake()
+        if waiting:
+            noted(waiting, dispatcher)
 
     def _succeeded(self, ticket: Ticket, at: float, value: Stored) -> None:
         self._finish(ticket)

@@ -278,6 +278,8 @@ class InlinePool:
         number = ticket.number
         task = ticket.lane.task
         dispatcher.inbox.append((row, NodeStarted(0, dispatcher.now(), row.key, number)))
+        if dispatcher.caution is not None:
+            await dispatcher.caution.begun()
         limit, reason = dispatcher.outcomes.time_left(row, task)
         try:
             with anyio.move_on_after(limit) as clock:
