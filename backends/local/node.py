@@ -15,35 +15,19 @@ from pathlib import Path
 from typing import Final
 
 import anyio
-import msgspec
 
 from onready.backends.local.child import Launch
 from onready.backends.local.environment import marks
 from onready.backends.local.host import CannotStart, Host
 from onready.backends.local.machine import make_private
-from onready.backends.local.relay import copy_blobs, reachable, secret_settings
-from onready.backends.local.running import (
-    TAIL,
-    Ending,
-    bad_end,
-    config_failure,
-    run_child,
-)
+from onready.backends.local.running import Ending, bad_end, run_child
+from onready.backends.relay import copy_blobs, reachable
+from onready.backends.results import config_failure, envelope_of, recorded
 from onready.engine.crashpoints import crash_point
 from onready.engine.errors import BackendError
-from onready.engine.spi import (
-    Attempt,
-    Call,
-    Catalog,
-    Envelope,
-    Failed,
-    Outcome,
-    Reporter,
-    Succeeded,
-    result_name,
-)
+from onready.engine.spi import Attempt, Call, Catalog, Failed, Outcome, Reporter, Succeeded
 from onready.engine.values.stored import Durable
-from onready.engine.worker.record import decode_record, encode_envelope
+from onready.engine.worker.record import encode_envelope
 from onready.engine.worker.single import BAD_ENVELOPE, FOLDER_VARIABLE, PATH_VARIABLE, TRY_AGAIN
 from onready.engine.worker.speaking import PROGRESS_VARIABLE, ProgressLines, write_all
 
@@ -53,8 +37,8 @@ _PROGRESS_DESCRIPTOR: Final = 3
 async def run_node(host: Host, call: Call, attempt: Attempt, report: Reporter) -> Outcome:
     """Run the function to its end; the outcome that its process committed."""
     try:
-        async with reachable(attempt) as (catalog, address, inputs):
-            outcome = await _run(host, call, attempt, report, catalog, address, inputs)
+        async with reachable(attempt) as (catalog, access, inputs):
+            outcome = await _run(host, call, attempt, report, catalog, access.url, inputs)
             if isinstance(outcome, Succeeded) and catalog is not attempt.catalog:
                 await copy_blobs(outcome.value, catalog, attempt.catalog)
             return outcome
@@ -98,41 +82,6 @@ async def _run(
         return Failed(config_failure(attempt, str(error)))
     committed = await recorded(attempt, catalog, report)
     return committed if committed is not None else _without_record(attempt, ending, report)
-
-
-def envelope_of(
-    attempt: Attempt, call: Call, address: str, inputs: Mapping[str, Durable]
-) -> Envelope:
-    """The envelope of an attempt. The engine keeps the time, so it has no limit of its own."""
-    return Envelope(
-        attempt.run,
-        str(attempt.key),
-        attempt.number,
-        attempt.epoch,
-        attempt.name,
-        call,
-        dict(inputs),
-        address,
-        attempt.fingerprint,
-        secrets=secret_settings(attempt),
-    )
-
-
-async def recorded(attempt: Attempt, catalog: Catalog, report: Reporter) -> Outcome | None:
-    """The outcome that the attempt has committed, if it has."""
-    try:
-        data = await catalog.read(result_name(attempt.run, attempt.name))
-    except KeyError:
-        return None
-    record = decode_record(data)
-    labels = (record.run, record.node, record.attempt)
-    if labels != (attempt.run, str(attempt.key), attempt.number):
-        message = f"the result record of {attempt.name} belongs to {labels}"
-        raise BackendError(message)
-    if isinstance(record.outcome, Failed):
-        failure = msgspec.structs.replace(record.outcome.failure, log=report.tail(TAIL))
-        return Failed(failure)
-    return record.outcome
 
 
 def _without_record(attempt: Attempt, ending: Ending, report: Reporter) -> Outcome:

@@ -14,12 +14,11 @@ import anyio
 
 from onready.backends.local.child import KILL_PATIENCE, Child, Launch
 from onready.backends.local.host import CannotStart, Host
+from onready.backends.results import TAIL
 from onready.engine.crashpoints import crash_point
 from onready.engine.errors import BackendError, Failure, FailureKind
 from onready.engine.spi import Attempt, Failed, Lost, Reporter
 
-TAIL: Final = 20
-"""Last lines of output that a failure shows."""
 _USERS_FAULT: Final = frozenset(
     {errno.E2BIG, errno.ENOEXEC, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR}
 )
@@ -122,11 +121,6 @@ def bad_end(attempt: Attempt, what: str, ending: Ending, report: Reporter) -> Fa
         exit_code=code if code is None or code >= 0 else 128 - code,
     )
     return Lost(failure) if code is None else Failed(failure)
-
-
-def config_failure(attempt: Attempt, message: str) -> Failure:
-    """The failure of an attempt that no second try would help."""
-    return Failure("config", message, node=str(attempt.key), attempt=attempt.number)
 
 
 def signal_name(number: int) -> str:

@@ -14,8 +14,9 @@ from pydantic import Field
 from onready.backends.local import leftovers
 from onready.backends.local.host import Host, open_host
 from onready.backends.local.machine import cpu_count
-from onready.backends.local.node import recorded, run_node
+from onready.backends.local.node import run_node
 from onready.backends.local.shell import run_shell
+from onready.backends.results import recorded
 from onready.engine.errors import BackendError, Failure
 from onready.engine.plugin import PluginConfig
 from onready.engine.spi import Attempt, Call, Capabilities, Labels, Lost, Outcome, Reporter

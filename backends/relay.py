@@ -1,4 +1,4 @@
-"""A catalog that a child process can reach, whatever the engine's own is.
+"""A catalog that a process elsewhere can reach, whatever the engine's own is.
 
 A directory or an object store is reached by its address. A memory catalog is not: then the
 attempt gets a directory catalog in its own folder, its inputs are copied in, and what its result
@@ -11,24 +11,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import anyio
 
 from onready.engine.errors import NoCodec, StoreError
 from onready.engine.registry import CATALOGS, create
-from onready.engine.spi import Attempt, Catalog
+from onready.engine.spi import Access, Attempt, Catalog
 from onready.engine.values.secret import holds_secret
 from onready.engine.values.stored import Compound, Durable, Encoded, Live, Stored
 
 
 @asynccontextmanager
 async def reachable(
-    attempt: Attempt,
-) -> AsyncGenerator[tuple[Catalog, str, Mapping[str, Durable]]]:
-    """The catalog for one attempt, its address on this machine, and the inputs that are in it."""
+    attempt: Attempt, where: Literal["host", "container"] = "host"
+) -> AsyncGenerator[tuple[Catalog, Access, Mapping[str, Durable]]]:
+    """The catalog for one attempt, how it is reached there, and the inputs that are in it."""
     inputs = {name: durable(name, stored) for name, stored in attempt.inputs.items()}
     try:
-        access = attempt.catalog.access("host")
+        access = attempt.catalog.access(where)
     except StoreError:
         address = f"file:{attempt.folder / 'catalog'}"
         # In a thread: the registry reads the installed packages' files.
@@ -36,9 +37,9 @@ async def reachable(
         async with config.open() as relay:
             for stored in inputs.values():
                 await copy_blobs(stored, attempt.catalog, relay)
-            yield relay, address, inputs
+            yield relay, relay.access(where), inputs
     else:
-        yield attempt.catalog, access.url, inputs
+        yield attempt.catalog, access, inputs
 
 
 def durable(name: str, stored: Stored) -> Durable:

@@ -1,0 +1,274 @@
+"""Calls to the Docker daemon: aiodocker's, each with a deadline and with two kinds of failure.
+
+`Refused` is the daemon's answer; `Unreachable` means that nobody knows what it did.
+
+Rule of this room: knows the daemon's calls, no attempts. Nothing here is repeated: who calls
+decides by inspection what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
+
+import anyio
+
+from onready.backends.docker.frames import LogFrames
+from onready.backends.docker.pump import LogPump, StreamEnd
+from onready.engine.errors import BackendError
+
+if TYPE_CHECKING:
+    from aiodocker import Docker
+
+T = TypeVar("T")
+Json = Mapping[str, object]
+GONE: Final = 404
+CONFLICT: Final = 409
+NOT_MODIFIED: Final = 304
+
+
+class Refused(Exception):
+    """The daemon answered, and the answer is no: `status` and `message` are its own."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        self.message = message
+        super().__init__(message)
+
+
+class Unreachable(BackendError):
+    """The daemon did not answer, or the answer broke off: what it did is not known."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=True)
+
+
+class Client:
+    """One daemon. `deadline` is in seconds, for each call that does not say otherwise."""
+
+    def __init__(self, docker: Docker, pump: LogPump, deadline: float) -> None:
+        self._docker = docker
+        self._pump = pump
+        self.deadline = deadline
+
+    async def ask(
+        self, what: str, call: Callable[[], Awaitable[T]], deadline: float | None = None
+    ) -> T:
+        """The answer of one call. Refused or Unreachable."""
+        import aiohttp
+        from aiodocker import DockerError
+
+        limit = self.deadline if deadline is None else deadline
+        try:
+            with anyio.fail_after(limit):
+                return await call()
+        except TimeoutError as error:
+            message = f"Docker does not answer: {what} took more than {limit:g} s"
+            raise Unreachable(message) from error
+        except DockerError as error:
+            if error.status >= 900:  # aiodocker's own, for a connection that was not made
+                raise Unreachable(error.message) from error
+            raise Refused(error.status, error.message) from error
+        except (aiohttp.ClientError, OSError, ValueError, EOFError) as error:
+            message = f"Docker's answer broke off: {what}: {type(error).__name__}: {error}"
+            raise Unreachable(message) from error
+
+    # --- the daemon ----------------------------------------------------------------------------
+
+    async def version(self) -> Json:
+        """What the daemon says of itself."""
+        return await self.ask("version", self._docker.version)
+
+    async def info(self) -> Json:
+        """More of that: storage driver, control groups, runtimes."""
+        return await self.ask("info", self._docker.system.info)
+
+    # --- images --------------------------------------------------------------------------------
+
+    async def has_image(self, image: str) -> bool:
+        """Whether the image is there."""
+        try:
+            await self.ask("inspect image", lambda: self._docker.images.inspect(image))
+        except Refused as error:
+            if error.status == GONE:
+                return False
+            raise
+        return True
+
+    async def pull(
+        self,
+        image: str,
+        auth: Mapping[str, str] | None,
+        tell: Callable[[Json], None],
+        silence: float,
+    ) -> None:
+        """Pull the image; `tell` gets each report. Unreachable after `silence` seconds without."""
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=silence)
+        whole = image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
+
+        async def pull() -> None:
+            reports = self._docker.images.pull(
+                whole,
+                auth=dict(auth) if auth else None,
+                stream=True,
+                timeout=timeout,  # type: ignore[arg-type] # it takes one, and says so in its docs
+            )
+            async for report in reports:
+                tell(cast("Json", report))
+
+        await self.ask("pull", pull, float("inf"))
+
+    # --- containers ----------------------------------------------------------------------------
+
+    async def create(self, name: str, body: Json, deadline: float) -> str:
+        """Create a container; its id."""
+        made = await self.ask(
+            "create container",
+            lambda: self._docker.containers.create(cast("dict[str, object]", body), name=name),
+            deadline,
+        )
+        return made.id
+
+    async def start(self, container: str, deadline: float) -> None:
+        """Start it; nothing where it runs."""
+        one = self._docker.containers.container(container)
+        await self.ask("start container", one.start, deadline)
+
+    async def inspect(self, container: str) -> Json:
+        """All that the daemon knows of it, by id or name."""
+        one = self._docker.containers.container(container)
+        return await self.ask("inspect container", one.show)
+
+    async def wait(self, container: str, patience: float) -> None:
+        """Until it does not run, at most `patience` seconds; what that means inspection tells."""
+        one = self._docker.containers.container(container)
+        with anyio.move_on_after(patience):
+            await self.ask("wait for container", one.wait, float("inf"))
+
+    async def stop(self, container: str, grace: int) -> None:
+        """Its stop signal, `grace` seconds, KILL."""
+        one = self._docker.containers.container(container)
+        await self.ask("stop container", lambda: one.stop(t=grace), grace + self.deadline)
+
+    async def remove(self, container: str, *, force: bool = False) -> None:
+        """Remove it and its nameless volumes; no error where it is gone or going."""
+        one = self._docker.containers.container(container)
+        try:
+            await self.ask("remove container", lambda: one.delete(force=force, v=True))
+        except Refused as error:
+            going = error.status == CONFLICT and "already in progress" in error.message
+            if error.status != GONE and not going:
+                raise
+
+    async def labelled(self, label: str) -> Sequence[Json]:
+        """All containers with this label, in whatever state."""
+        found = await self.ask(
+            "list containers",
+            lambda: self._docker.containers.list(all=True, filters='{"label": ["' + label + '"]}'),
+        )
+        return [cast("Json", one._container) for one in found]  # pyright: ignore[reportPrivateUsage]
+
+    async def logs(self, container: str, frames: LogFrames, *, follow: bool) -> StreamEnd:
+        """Read its output, from where `frames` is; returns where the stream ends or breaks."""
+        target = (
+            f"/{self._docker.api_version}/containers/{container}/logs?stdout=1&stderr=1"
+            f"&timestamps=1&follow={int(follow)}&since={frames.since}"
+        )
+        frames.begin()
+        return await self._pump.read(target, frames.feed, self.deadline)
+
+
+def find_socket(given: str) -> str:
+    """The path of the daemon's socket, as the `docker` command finds it; reads files.
+
+    `given`, or DOCKER_HOST, or the current context's, or the usual places. BackendError where
+    there is none, or where it is no socket of this machine.
+    """
+    import os
+    from pathlib import Path
+
+    address = given or os.environ.get("DOCKER_HOST", "") or _of_context()
+    if address:
+        kind: Literal["unix://"] = "unix://"
+        if not address.startswith(kind):
+            message = (
+                f"the Docker address {address!r} is no socket of this machine (unix://...): "
+                "folders of this machine could not be mounted there"
+            )
+            raise BackendError(message)
+        return address.removeprefix(kind)
+    places = [Path("/run/docker.sock"), Path("/var/run/docker.sock")]
+    own = os.environ.get("XDG_RUNTIME_DIR")
+    places += [Path(own, "docker.sock")] if own else []
+    places.append(Path.home() / ".docker/run/docker.sock")
+    for place in places:
+        if place.is_socket():
+            return str(place)
+    message = (
+        "no Docker socket was found: is the daemon running? "
+        f"Looked at {', '.join(map(str, places))}; set DOCKER_HOST, or host= of the backend"
+    )
+    raise BackendError(message)
+
+
+def _of_context() -> str:
+    """The address of the current context of the `docker` command; "" for the default one."""
+    import hashlib
+    import json
+    import os
+    from pathlib import Path
+
+    folder = Path(os.environ.get("DOCKER_CONFIG", Path.home() / ".docker"))
+    try:
+        name = os.environ.get("DOCKER_CONTEXT", "") or str(
+            json.loads((folder / "config.json").read_bytes()).get("currentContext") or ""
+        )
+        if name in {"", "default"}:
+            return ""
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        meta = json.loads((folder / "contexts/meta" / digest / "meta.json").read_bytes())
+        return str(meta["Endpoints"]["docker"]["Host"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+@asynccontextmanager
+async def open_client(host: str, deadline: float) -> AsyncGenerator[Client]:
+    """A client for the daemon at `host`. BackendError where nobody answers there."""
+    import sniffio
+
+    if sniffio.current_async_library() != "asyncio":
+        message = "the docker backend works in asyncio's event loop alone (aiohttp does)"
+        raise BackendError(message)
+    path = await anyio.to_thread.run_sync(find_socket, host)
+    # In a thread: the import reads many files.
+    Docker, aiohttp = await anyio.to_thread.run_sync(_load)  # noqa: N806 - a class
+    connector = aiohttp.UnixConnector(path, limit=0)
+    try:
+        # An address is given, so that it looks at no file, and the version is asked for once.
+        async with Docker(f"unix://{path}", connector=connector) as docker:
+            pump = LogPump(path)
+            try:
+                client = Client(docker, pump, deadline)
+                try:
+                    await client.version()
+                except Refused as error:
+                    raise BackendError(str(error)) from error
+                yield client
+            finally:
+                await pump.close()
+    finally:
+        await connector.close()
+
+
+def _load() -> tuple[type[Docker], type]:
+    try:
+        import aiohttp
+        from aiodocker import Docker
+    except ImportError as error:
+        message = "the docker backend needs aiodocker: pip install 'onready[docker]'"
+        raise BackendError(message) from error
+    return Docker, cast("type", aiohttp)

@@ -1,0 +1,216 @@
+"""The log pump: one thread that reads the log streams of all containers.
+
+Output never passes through the event loop: it is parsed and handed to the reporter here, so that
+chatty containers and slow disks hold nobody up.
+
+Rule of this room: it knows sockets and sinks, no containers; what it calls runs in its thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import anyio
+
+from onready.backends.docker import http
+from onready.backends.docker.frames import BadFrames
+
+_log: Final = logging.getLogger(__name__)
+_READ: Final = 1 << 18
+_ERROR_LIMIT: Final = 8 * 1024
+_BACKLOG_PAUSE: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """How a stream ended. `whole`: the daemon said that this was all. `status` is 0 for none."""
+
+    whole: bool
+    status: int = 0
+    message: str = ""
+
+
+class Sink(Protocol):
+    """Where the bytes of a body go; BadFrames or OSError ends the stream."""
+
+    def __call__(self, data: bytes, /) -> None: ...
+
+
+class _Stream:
+    """One request and its answer."""
+
+    def __init__(self, request: bytes, sink: Sink, head_by: float) -> None:
+        self.request = request
+        self.sink = sink
+        self.head_by = head_by
+        """When the head of the answer must be there, by `time.monotonic`."""
+        self.answer = http.Answer()
+        self.socket: socket.socket | None = None
+        self.error = b""
+        self.end: StreamEnd | None = None
+        self.done = anyio.Event()
+        self.loop = asyncio.get_running_loop()
+        self.abandoned = False
+
+
+class LogPump:
+    """The thread starts with the first stream; `close` ends it. Used from one event loop."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._new: deque[_Stream] = deque()
+        self._live: set[_Stream] = set()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    async def read(self, target: str, sink: Sink, head: float) -> StreamEnd:
+        """Ask for `target` and pass the body to `sink` until it ends or breaks.
+
+        The head of the answer must come within `head` seconds; the body may take for ever, and
+        ends for us when the caller is cancelled.
+        """
+        stream = _Stream(http.get(target), sink, time.monotonic() + head)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="onready docker logs")
+            self._thread.start()
+        self._new.append(stream)
+        self._wake()
+        try:
+            await stream.done.wait()
+        except BaseException:
+            stream.abandoned = True
+            self._wake()
+            raise
+        assert stream.end is not None
+        return stream.end
+
+    async def close(self) -> None:
+        """End the thread. No stream may be waited for."""
+        self._closing = True
+        if self._thread is not None:
+            self._wake()
+            with anyio.CancelScope(shield=True):  # it ends at once: it never waits for others
+                await anyio.to_thread.run_sync(self._thread.join)
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):  # it is full of wake-ups
+            os.write(self._wake_write, b".")
+
+    # --- in the thread ------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closing:
+            for key, _ in self._selector.select(self._patience()):
+                if key.data is None:
+                    with suppress(BlockingIOError):
+                        os.read(self._wake_read, 4096)
+                else:
+                    self._read(key.data)
+            self._look_after()
+        for stream in tuple(self._live):
+            self._finish(stream, StreamEnd(whole=False, message="closed"))
+
+    def _patience(self) -> float | None:
+        if self._new:
+            return _BACKLOG_PAUSE
+        waiting = [stream.head_by for stream in self._live if not stream.answer.status]
+        return max(0.0, min(waiting) - time.monotonic()) + 0.001 if waiting else None
+
+    def _look_after(self) -> None:
+        for _ in range(len(self._new)):
+            self._connect(self._new.popleft())
+        now = time.monotonic()
+        for stream in tuple(self._live):
+            if stream.abandoned:
+                self._finish(stream, StreamEnd(whole=False, message="abandoned"))
+            elif not stream.answer.status and now > stream.head_by:
+                self._finish(stream, StreamEnd(whole=False, message="no answer in time"))
+
+    def _connect(self, stream: _Stream) -> None:
+        self._live.add(stream)
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        made.setblocking(False)
+        try:
+            made.connect(self._path)
+            made.send(stream.request)  # a few hundred bytes into an empty buffer
+        except BlockingIOError:  # more wait for the daemon than it lets wait
+            made.close()
+            self._live.discard(stream)
+            if time.monotonic() < stream.head_by and not stream.abandoned:
+                self._new.append(stream)
+            else:
+                self._finish(stream, StreamEnd(whole=False, message="no answer in time"))
+            return
+        except OSError as error:
+            made.close()
+            self._finish(stream, StreamEnd(whole=False, message=str(error)))
+            return
+        stream.socket = made
+        self._selector.register(made, selectors.EVENT_READ, stream)
+
+    def _read(self, stream: _Stream) -> None:
+        if stream.socket is None:  # it has ended in this same round
+            return
+        try:
+            data = stream.socket.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._finish(stream, StreamEnd(whole=False, message=str(error)))
+            return
+        if not data:
+            self._finish(stream, self._ended(stream))
+            return
+        try:
+            self._take(stream, data)
+        except (http.BadAnswer, BadFrames, OSError) as error:
+            status = stream.answer.status
+            self._finish(stream, StreamEnd(whole=False, status=status, message=str(error)))
+        except Exception as error:  # noqa: BLE001 - a reporter's fault: the others' streams go on
+            _log.exception("output of a container could not be passed on")
+            self._finish(stream, StreamEnd(whole=False, message=str(error)))
+        else:
+            if stream.answer.ended:
+                self._finish(stream, self._ended(stream))
+
+    def _take(self, stream: _Stream, data: bytes) -> None:
+        body = stream.answer.feed(data)
+        if not body:
+            return
+        if stream.answer.status == 200:
+            stream.sink(body)
+        elif len(stream.error) < _ERROR_LIMIT:
+            stream.error += body
+
+    def _ended(self, stream: _Stream) -> StreamEnd:
+        answer = stream.answer
+        message = stream.error.decode("utf-8", "replace").strip()
+        return StreamEnd(answer.ended and answer.status == 200, answer.status, message)
+
+    def _finish(self, stream: _Stream, end: StreamEnd) -> None:
+        if stream.end is not None:
+            return
+        self._live.discard(stream)
+        if stream.socket is not None:
+            self._selector.unregister(stream.socket)
+            stream.socket.close()
+            stream.socket = None
+        stream.end = end
+        with suppress(RuntimeError):  # the loop is gone: nobody waits
+            stream.loop.call_soon_threadsafe(stream.done.set)
