@@ -67,9 +67,14 @@ async def recorded(attempt: Attempt, catalog: Catalog, report: Reporter) -> Outc
 
 
 async def commit(
-    attempt: Attempt, outcome: Outcome, started: float, ended: float, report: Reporter
+    attempt: Attempt,
+    catalog: Catalog,
+    outcome: Outcome,
+    started: float,
+    ended: float,
+    report: Reporter,
 ) -> Outcome:
-    """Write the record for a worker that cannot do it itself; the outcome that is recorded.
+    """Write the record for a worker that has not done it itself; the outcome that is recorded.
 
     Whoever was first has committed. Times are UTC seconds since the epoch. What is lost is no
     result, and is given back as it is.
@@ -86,9 +91,9 @@ async def commit(
         ended,
     )
     name = result_name(attempt.run, attempt.name)
-    if await attempt.catalog.put_if_absent(name, encode_record(record)):
+    if await catalog.put_if_absent(name, encode_record(record)):
         return outcome
-    found = await recorded(attempt, attempt.catalog, report)
+    found = await recorded(attempt, catalog, report)
     return outcome if found is None else found
 
 

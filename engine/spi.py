@@ -131,7 +131,8 @@ class Capabilities:
     attempts outlive the driver and `recover` finds them. `logs`: keeps what attempts write.
     `barrier`: submitting is an effect that outlives the driver, so `attempt.planned` must be
     durable first. `concurrency`: default limit of live attempts (0 = only the engine's).
-    `options`: names of backend options that tasks may set.
+    `options`: names of backend options that tasks may set; None where nobody knows. `check`: what is wrong with a task's
+    options, or with what they lack, in words that go on from the backend's name; "" for nothing.
     """
 
     in_process: bool = False
@@ -144,7 +145,8 @@ class Capabilities:
     logs: bool = False
     barrier: bool = True
     concurrency: int = 0
-    options: frozenset[str] = frozenset()
+    options: frozenset[str] | None = frozenset()
+    check: Callable[[Mapping[str, object], Work], str] | None = None
 
 
 class Reporter(Protocol):

@@ -47,8 +47,9 @@ class Unreachable(BackendError):
 class Client:
     """One daemon. `deadline` is in seconds, for each call that does not say otherwise."""
 
-    def __init__(self, docker: Docker, pump: LogPump, deadline: float) -> None:
+    def __init__(self, docker: Docker, path: str, pump: LogPump, deadline: float) -> None:
         self._docker = docker
+        self._path = path
         self._pump = pump
         self.deadline = deadline
 
@@ -68,7 +69,8 @@ class Client:
             raise Unreachable(message) from error
         except DockerError as error:
             if error.status >= 900:  # aiodocker's own, for a connection that was not made
-                raise Unreachable(error.message) from error
+                message = f"no Docker daemon answers at {self._path}: {error.__context__ or error}"
+                raise Unreachable(message) from error
             raise Refused(error.status, error.message) from error
         except (aiohttp.ClientError, OSError, ValueError, EOFError) as error:
             message = f"Docker's answer broke off: {what}: {type(error).__name__}: {error}"
@@ -248,11 +250,11 @@ async def open_client(host: str, deadline: float) -> AsyncGenerator[Client]:
     Docker, aiohttp = await anyio.to_thread.run_sync(_load)  # noqa: N806 - a class
     connector = aiohttp.UnixConnector(path, limit=0)
     try:
-        # An address is given, so that it looks at no file, and the version is asked for once.
-        async with Docker(f"unix://{path}", connector=connector) as docker:
+        # Any address will do for a connector of ours, and with one it looks at no file.
+        async with Docker("unix://localhost", connector=connector) as docker:
             pump = LogPump(path)
             try:
-                client = Client(docker, pump, deadline)
+                client = Client(docker, path, pump, deadline)
                 try:
                     await client.version()
                 except Refused as error:

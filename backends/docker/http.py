@@ -70,7 +70,7 @@ class Answer:
         }
         self._chunked = fields.get(b"transfer-encoding", b"") == b"chunked"
         length = fields.get(b"content-length", b"")
-        self._left = int(length) if length.isdigit() else -1
+        self._left = int(length) if length.isdigit() else 0 if self._chunked else -1
         self.status = int(words[1])
         self.ended = not self._chunked and self._left == 0
 

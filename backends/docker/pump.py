@@ -29,6 +29,8 @@ _log: Final = logging.getLogger(__name__)
 _READ: Final = 1 << 18
 _ERROR_LIMIT: Final = 8 * 1024
 _BACKLOG_PAUSE: Final = 0.02
+_PATIENCE: Final = 5.0
+"""Seconds to wait for the thread to let go of a stream: it may be writing to a slow disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,9 @@ class LogPump:
         except BaseException:
             stream.abandoned = True
             self._wake()
+            with anyio.move_on_after(_PATIENCE, shield=True):
+                # Nothing more may reach the sink once this has returned.
+                await stream.done.wait()
             raise
         assert stream.end is not None
         return stream.end

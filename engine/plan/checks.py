@@ -53,9 +53,13 @@ def check_task(
         message = f"{spec.name}: the backend {spec.backend!r} {problem}"
         raise Code.G051.error(message, where, cure)
     for option in spec.options:
-        if option not in can.options:
+        if can.options is not None and option not in can.options:
             message = f"{spec.name}: the backend {spec.backend!r} has no option {option!r}"
             raise Code.G055.error(message, where, did_you_mean(option, can.options))
+    wrong = can.check(spec.options, spec.work) if can.check is not None else ""
+    if wrong:
+        message = f"{spec.name}: the backend {spec.backend!r} {wrong}"
+        raise Code.G055.error(message, where)
     if isinstance(callee, Task) and not can.in_process:
         _check_importable(spec, callee.function, where)
 
@@ -69,6 +73,8 @@ def _inability(spec: TaskSpec, callee: Task[..., object] | ShellCommand, can: Ca
         return "runs no Python functions"
     elif can.coroutines and not spec.is_async:
         return "runs `async def` alone: a `def` would block the loop"
+    if isinstance(callee, ShellCommand) and callee.work.image and not can.image:
+        return "runs no images"
     if spec.resources.gpu and not can.gpu:
         return f"has no GPUs to give, and the task asks for {spec.resources.gpu}"
     return ""

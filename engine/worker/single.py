@@ -50,6 +50,8 @@ PATH_VARIABLE: Final = "ONREADY_PATH"
 """The driver's `sys.path`, for workers on its own machine."""
 FOLDER_VARIABLE: Final = "ONREADY_FOLDER"
 """The attempt's scratch folder, where the backend chose one."""
+SECRETS_VARIABLE: Final = "ONREADY_SECRETS"
+"""The folder of the attempt's secrets, a file each: they become variables of this process."""
 _VERSION: Final = 1
 
 
@@ -183,12 +185,19 @@ def main(arguments: Sequence[str]) -> int:
         return _say(BAD_ENVELOPE, str(error))
     if os.environ.get(PATH_VARIABLE):
         sys.path[:] = os.environ[PATH_VARIABLE].split(os.pathsep)
+    _take_secrets()
     raise_on_term()
     try:
         return execute_single_node(envelope)
     except Terminated:  # pragma: no cover - it dies by the signal
         sys.stdout.flush()
         die_by_term()
+
+
+def _take_secrets() -> None:
+    folder = os.environ.get(SECRETS_VARIABLE)
+    for path in Path(folder).iterdir() if folder else ():
+        os.environ[path.name] = path.read_text(encoding="utf-8")
 
 
 def _given(arguments: Sequence[str]) -> bytes:

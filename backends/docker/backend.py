@@ -1,0 +1,169 @@
+"""The `docker` backend: an attempt is a container.
+
+Rule of this room: puts the parts together; each part says in its own file what it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import anyio
+from pydantic import Field, field_validator
+
+from onready.backends.docker.body import MARK, read_labels
+from onready.backends.docker.client import Client, Refused, open_client
+from onready.backends.docker.command import run_command
+from onready.backends.docker.images import Images
+from onready.backends.docker.node import run_node
+from onready.backends.docker.options import NAMES, NodeOptions
+from onready.backends.docker.running import Desk
+from onready.backends.docker.secret import SecretMissing
+from onready.backends.results import config_failure, recorded
+from onready.engine.plugin import PluginConfig
+from onready.engine.spi import (
+    Attempt,
+    Call,
+    Capabilities,
+    Failed,
+    Labels,
+    Outcome,
+    Reporter,
+    Work,
+)
+
+
+class _Live:
+    """An attempt that runs here: who asks for it again gets the same outcome."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.outcome: Outcome | None = None
+
+
+class DockerBackend:
+    """A `Backend`. Open it with `DockerConfig.open`."""
+
+    def __init__(self, desk: Desk, client: Client, options: NodeOptions, limit: int) -> None:
+        self.capabilities: Capabilities = Capabilities(
+            shell=True,
+            image=True,
+            gpu=True,
+            adopt=True,
+            logs=True,
+            concurrency=limit,
+            options=NAMES,
+            check=self.check,
+        )
+        self._desk = desk
+        self._client = client
+        self._options = options
+        self._live: dict[str, _Live] = {}
+
+    def check(self, own: Mapping[str, object], work: Work) -> str:
+        """What is wrong with a node's options, or with what it lacks; "" for nothing."""
+        try:
+            options = self._options.changed(own)
+        except ValueError as error:
+            return f"cannot take its options: {error}"
+        image = options.image if isinstance(work, Call) else work.image or options.image
+        return "" if image else "is given no image: say options={'image': ...}"
+
+    async def execute(self, attempt: Attempt, report: Reporter) -> Outcome:
+        """See `Backend`."""
+        outcome = await self._once(attempt, report, rejoin=False)
+        assert outcome is not None  # None is the word of `recover` alone
+        return outcome
+
+    async def recover(self, attempt: Attempt, report: Reporter) -> Outcome | None:
+        """See `Backend`: its record, or its container, whatever that does."""
+        return await self._once(attempt, report, rejoin=True)
+
+    async def _once(self, attempt: Attempt, report: Reporter, *, rejoin: bool) -> Outcome | None:
+        while (other := self._live.get(attempt.name)) is not None:
+            await other.done.wait()
+            if other.outcome is not None:
+                return other.outcome
+        live = self._live[attempt.name] = _Live()
+        try:
+            live.outcome = await self._run(attempt, report, rejoin=rejoin)
+        finally:
+            del self._live[attempt.name]
+            live.done.set()
+        return live.outcome
+
+    async def _run(self, attempt: Attempt, report: Reporter, *, rejoin: bool) -> Outcome | None:
+        problem = self.check(attempt.options, attempt.work)
+        if problem:
+            return Failed(config_failure(attempt, f"docker {problem}"))
+        options = self._options.changed(attempt.options)
+        try:
+            work = attempt.work
+            if isinstance(work, Call):
+                outcome = await run_node(self._desk, work, options, attempt, report, rejoin=rejoin)
+            else:
+                outcome = await run_command(
+                    self._desk, work, options, attempt, report, rejoin=rejoin
+                )
+        except SecretMissing as error:
+            return Failed(config_failure(attempt, str(error)))
+        if outcome is None:
+            # Its container has been removed already, or never was: the record says which.
+            return await recorded(attempt, attempt.catalog, report)
+        return outcome
+
+    async def sweep(self, keep: Callable[[Labels], bool]) -> int:
+        """See `Backend`: by label, whatever state they are in."""
+        count = 0
+        for found in await self._client.labelled(MARK):
+            labels = read_labels(cast("Mapping[str, object]", found.get("Labels") or {}))
+            if labels is None or keep(labels):
+                continue
+            try:
+                await self._client.remove(str(found["Id"]), force=True)
+            except Refused:
+                continue  # it is going by itself, or cannot go: the next sweep sees it again
+            count += 1
+        return count
+
+
+class DockerConfig(PluginConfig, NodeOptions):
+    """Containers of a Docker engine on this machine. Options of nodes set here hold for all."""
+
+    host: str = ""
+    """The daemon's socket, `unix:///run/docker.sock`; by default as the `docker` command finds
+    it."""
+    limit: int = Field(default=16, ge=1)
+    """Containers at once at most."""
+    deadline: float = Field(default=10.0, gt=0)
+    """Seconds that the daemon may take for a short answer."""
+    start_deadline: float = Field(default=60.0, gt=0)
+    """Seconds that it may take to create a container, and to start it."""
+    patience: float = Field(default=60.0, ge=0)
+    """Seconds for which a daemon that is away is waited for."""
+    pull_silence: float = Field(default=120.0, gt=0)
+    """Seconds without news after which a pull has failed."""
+    login: dict[str, str] = Field(default_factory=dict)
+    """Credentials of registries: by the registry's host (`default` for images without one) a
+    reference, `env:VARIABLE` or `file:PATH`, to a text `USER:PASSWORD`."""
+
+    @field_validator("login")
+    @classmethod
+    def _login(cls, values: dict[str, str]) -> dict[str, str]:
+        for host, reference in values.items():
+            if not reference.startswith(("env:", "file:")):
+                message = f"{host}: a reference begins with env: or file:"
+                raise ValueError(message)
+        return values
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[DockerBackend]:
+        """The backend; BackendError where no daemon answers."""
+        options = NodeOptions(**self.model_dump(include=set(NAMES)))
+        folder = await anyio.to_thread.run_sync(lambda: str(Path.cwd()))
+        async with open_client(self.host, self.deadline) as client:
+            images = Images(client, self.login, self.pull_silence)
+            desk = Desk(client, images, folder, self.start_deadline, self.patience)
+            yield DockerBackend(desk, client, options, self.limit)

@@ -1,0 +1,108 @@
+"""Command nodes in containers: any image, any program, nothing of onready inside.
+
+Rule of this room: programs alone; Python functions in containers are in `node.py`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import anyio
+
+from onready.backends.docker.body import Order, invoking_user
+from onready.backends.docker.frames import LogFrames
+from onready.backends.docker.life import Ending
+from onready.backends.docker.options import NodeOptions
+from onready.backends.docker.outcomes import bad_end
+from onready.backends.docker.running import Desk, Job, run_job
+from onready.backends.docker.scratch import place
+from onready.backends.outputs import collect_files, collect_text, inputs_of
+from onready.backends.text import OutputText
+from onready.engine.errors import ValueMismatch
+from onready.engine.failure import failure_from
+from onready.engine.folders import make_private
+from onready.engine.spi import Attempt, Failed, Mount, Outcome, Reporter, Shell
+from onready.engine.worker import program
+
+
+async def run_command(
+    desk: Desk,
+    shell: Shell,
+    options: NodeOptions,
+    attempt: Attempt,
+    report: Reporter,
+    *,
+    rejoin: bool,
+) -> Outcome | None:
+    """Run the program's container to its end; its outcome. Leaves no file behind."""
+    left: list[str | Path] = []
+    text = None if shell.outputs else OutputText(f"{attempt.folder}.stdout")
+    try:
+        given = await inputs_of(attempt, left)
+        order = await anyio.to_thread.run_sync(
+            partial(_prepare, shell, options, attempt, given, left)
+        )
+
+        def output(stream: Literal["stdout", "stderr"], data: bytes) -> None:
+            report.log(stream, data)
+            if text is not None and stream == "stdout":
+                text.feed(data)
+
+        async def judge(ending: Ending) -> Outcome:
+            if ending.code != 0:
+                return bad_end(attempt, shell.argv[0], ending, report)
+            if text is None:
+                return await collect_files(shell, attempt, str(attempt.folder / "work"))
+            return await collect_text(text, attempt, report)
+
+        image = shell.image or options.image
+        job = Job(attempt, options, image, order, attempt.catalog, LogFrames(output), judge)
+        return await run_job(desk, job, report, rejoin=rejoin)
+    except ValueMismatch as error:
+        return Failed(failure_from(error, node=str(attempt.key), attempt=attempt.number))
+    finally:
+        if text is not None and text.spooled:
+            left.append(text.spool)
+        if left:
+            with anyio.CancelScope(shield=True):  # a few files of our own
+                await anyio.to_thread.run_sync(_remove, text, left)
+
+
+def _prepare(
+    shell: Shell,
+    options: NodeOptions,
+    attempt: Attempt,
+    given: dict[str, str],
+    left: list[str | Path],
+) -> Order:
+    """The folders that the container needs, and what it is started with. In a thread."""
+    folder = attempt.folder
+    if options.secrets:
+        left.append(folder)
+    order = place(folder, options.secrets)
+    order.argv = program.arguments(shell, given)
+    order.environment |= program.environment(shell, given)
+    order.user = invoking_user()
+    if shell.outputs:
+        left.append(folder)
+        work = make_private(folder / "work")
+        if options.user:
+            work.chmod(0o777)  # somebody else writes there; the folder around it is ours alone
+        order.workdir = str(work)
+    if left:
+        # Files among the inputs have their paths here: the same inside.
+        order.mounts.append(Mount(str(folder), str(folder)))
+    return order
+
+
+def _remove(text: OutputText | None, left: list[str | Path]) -> None:
+    if text is not None:
+        text.end()
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):  # it was no folder
+            Path(path).unlink()

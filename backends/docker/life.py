@@ -1,0 +1,383 @@
+"""The life of one container: created or found, started once, watched, inspected, removed.
+
+    create ──> start ──> wait, follow its output ──> inspect ──> rest of the output ──> remove
+       └ name taken: labels compared, adopted
+
+Whatever breaks on the way, inspection says how things stand. A container is started at most once:
+where nobody knows whether a start was obeyed, it is not started again.
+
+Rule of this room: knows containers and no outcomes; every call has a deadline, and the daemon's
+absence has a patience.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, TypeVar, cast
+
+import anyio
+
+from onready.backends.docker.client import CONFLICT, GONE, Client, Json, Refused, Unreachable
+from onready.backends.docker.frames import LogFrames
+from onready.engine.errors import BackendError
+from onready.engine.spi import Reporter
+
+T = TypeVar("T")
+QUIET: Final = 0.25
+"""Seconds after which the output of a container is followed; that of shorter ones is read once."""
+_ROUND: Final = 60.0
+"""Seconds of waiting after which a container is looked at, whatever its daemon says."""
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 2.0
+_REST: Final = 5.0
+"""Seconds in which the output must end after the container has."""
+_NEVER: Final = "0001-01-01T00:00:00Z"
+_STOPPED: Final = frozenset({"exited", "dead"})
+_KILLED: Final = frozenset({137, 143, 255})
+"""Codes of a container that was killed, or stopped with its daemon or its machine."""
+
+
+class Vanished(Exception):
+    """The container is gone, and it was not we who removed it."""
+
+
+class NotStarted(Exception):
+    """Nobody knows whether the start was obeyed, and the container does not run."""
+
+
+class StartRefused(Exception):
+    """The daemon would not start it; `error` has its words."""
+
+    def __init__(self, error: Refused) -> None:
+        self.error = error
+        super().__init__(error.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a container ended, as inspection has it. `starved`: killed for want of memory.
+
+    `unwatched`: it was stopped from outside while its daemon was gone or nobody looked.
+    """
+
+    code: int
+    starved: bool
+    unwatched: bool
+    error: str
+    started: str
+    finished: str
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What inspection says."""
+
+    container: str
+    status: str
+    started: bool
+    state: Mapping[str, object]
+    labels: Mapping[str, object]
+
+    @property
+    def ended(self) -> bool:
+        return self.started and self.status in _STOPPED
+
+
+def _view(found: Json) -> _View:
+    state = cast("Mapping[str, object]", found["State"])
+    config = cast("Mapping[str, object]", found["Config"])
+    labels = cast("Mapping[str, object] | None", config.get("Labels"))
+    started = str(state.get("StartedAt") or _NEVER)
+    return _View(
+        str(found["Id"]),
+        str(state.get("Status", "")),
+        started != _NEVER,
+        state,
+        labels or {},
+    )
+
+
+class Life:
+    """One container of one attempt. `identity` are the labels that make it this attempt's."""
+
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        identity: Mapping[str, str],
+        frames: LogFrames,
+        report: Reporter,
+        *,
+        start_deadline: float,
+        patience: float,
+    ) -> None:
+        self._client = client
+        self._name = name
+        self._identity = identity
+        self._frames = frames
+        self._report = report
+        self._start_deadline = start_deadline
+        self._patience = patience
+        self._container = ""
+        self._disturbed = False
+        self._told = False
+        self._tried = False
+        """Whether there may be a container of ours whose id is not known."""
+
+    @property
+    def may_run(self) -> bool:
+        """Whether a container that was started, or may have been, is not known to have ended."""
+        return self._told
+
+    # --- from the beginning, and from where somebody else left it -----------------------------
+
+    async def run(self, body: Json) -> Ending:
+        """Create it, or adopt the one with its name, and see it to its end.
+
+        Refused where the daemon will not create it, StartRefused where it will not start it,
+        BackendError where the name is taken by something else or the daemon stays away,
+        NotStarted and Vanished where its fate is not known.
+        """
+        view = await self._create(body)
+        if view is None:
+            await self._start()
+        elif not view.started:
+            view = await self._leave_time(view)
+        return await self._see_it_end(view)
+
+    async def rejoin(self) -> Ending | None:
+        """Find the container that an earlier driver made, and see it to its end.
+
+        None where there is none, or where it was never started: it is removed then.
+        """
+        view = await self._patiently(self._look_by_name)
+        if view is None:
+            return None
+        self._adopt(view)
+        if not view.started:
+            await self.remove()
+            return None
+        self._disturbed = True
+        return await self._see_it_end(view)
+
+    async def _create(self, body: Json) -> _View | None:
+        """Create it: None, or what there is of that name already."""
+
+        async def create() -> _View | None:
+            # A create that is cut off would leave something behind that we do not know of.
+            with anyio.CancelScope(shield=True):
+                self._tried = True
+                try:
+                    found = await self._client.create(self._name, body, self._start_deadline)
+                except Refused as error:
+                    if error.status != CONFLICT:
+                        raise
+                else:
+                    self._container = found
+                    return None
+            view = await self._look_by_name()
+            if view is None:  # it was being removed
+                message = f"the name {self._name} was taken a moment ago"
+                raise Unreachable(message)
+            return view
+
+        view = await self._patiently(create)
+        if view is not None:
+            self._adopt(view)
+        return view
+
+    def _adopt(self, view: _View) -> None:
+        theirs = {label: view.labels.get(label) for label in self._identity}
+        if theirs != dict(self._identity):
+            message = (
+                f"a container called {self._name} is there already and is not this attempt's: "
+                f"its labels say {theirs}, not {dict(self._identity)}; remove or rename it"
+            )
+            raise BackendError(message)
+        self._container = view.container
+
+    async def _start(self) -> None:
+        try:
+            # In a shield: what is started must be known to be, for it to be stopped.
+            with anyio.CancelScope(shield=True):
+                await self._client.start(self._container, self._start_deadline)
+        except Refused as error:
+            raise StartRefused(error) from error
+        except Unreachable:
+            self._disturbed = True
+            view = await self._patiently(self._look)
+            if not view.started:
+                raise NotStarted from None
+
+    async def _leave_time(self, view: _View) -> _View:
+        """Somebody else made it and has not started it: they may be about to."""
+        with anyio.move_on_after(_REST):
+            while not view.started:
+                await anyio.sleep(_FIRST_PAUSE)
+                view = await self._patiently(self._look)
+        if not view.started:
+            raise NotStarted
+        return view
+
+    # --- to the end ---------------------------------------------------------------------------
+
+    async def _see_it_end(self, view: _View | None) -> Ending:
+        self._tell_start()
+        fault: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            ended = anyio.Event()
+            if view is None or not view.ended:
+                tasks.start_soon(self._follow, ended)
+            try:
+                view = await self._until_ended(view)
+            except (Vanished, BackendError) as error:
+                fault = error
+                tasks.cancel_scope.cancel()
+            ended.set()
+            # What follows the output comes to its end by itself now; not for ever, though.
+            tasks.cancel_scope.deadline = anyio.current_time() + _REST
+        if fault is not None:
+            raise fault
+        assert view is not None
+        await self._drain()
+        return self._ending(view)
+
+    async def _until_ended(self, view: _View | None) -> _View:
+        while view is None or not view.ended:
+            await self._wait()
+            view = await self._patiently(self._look)
+        return view
+
+    def _tell_start(self) -> None:
+        if not self._told:
+            self._told = True
+            self._report.started(f"container {self._container[:12]}")
+
+    async def _wait(self) -> None:
+        try:
+            await self._client.wait(self._container, _ROUND)
+        except Refused as error:
+            if error.status == GONE:
+                raise Vanished from error
+            await anyio.sleep(_FIRST_PAUSE)
+        except Unreachable:
+            self._disturbed = True
+            await anyio.sleep(_FIRST_PAUSE)
+
+    async def _follow(self, ended: anyio.Event) -> None:
+        with anyio.move_on_after(QUIET):
+            await ended.wait()
+        pause = _FIRST_PAUSE
+        while not ended.is_set():
+            end = await self._client.logs(self._container, self._frames, follow=True)
+            if end.whole:
+                return
+            with anyio.move_on_after(pause):
+                await ended.wait()
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _drain(self) -> None:
+        """What the stream has not given, for it ends when it likes."""
+
+        async def drain() -> None:
+            end = await self._client.logs(self._container, self._frames, follow=False)
+            if end.whole or (end.status and end.status < 500 and end.status != 200):
+                if not end.whole:
+                    self._report.warning("LogsUnread", f"Docker has no output: {end.message}")
+                return
+            message = f"the output could not be read: {end.message or 'the stream broke off'}"
+            raise Unreachable(message)
+
+        await self._patiently(drain)
+
+    def _ending(self, view: _View) -> Ending:
+        state = view.state
+        code = int(cast("int", state.get("ExitCode") or 0))
+        starved = bool(state.get("OOMKilled"))
+        return Ending(
+            code,
+            starved,
+            self._disturbed and code in _KILLED and not starved,
+            str(state.get("Error") or ""),
+            str(state.get("StartedAt") or ""),
+            str(state.get("FinishedAt") or ""),
+        )
+
+    # --- calls --------------------------------------------------------------------------------
+
+    async def _look(self) -> _View:
+        try:
+            return _view(await self._client.inspect(self._container))
+        except Refused as error:
+            if error.status == GONE:
+                raise Vanished from error
+            raise Unreachable(error.message) from error
+
+    async def _look_by_name(self) -> _View | None:
+        try:
+            return _view(await self._client.inspect(self._name))
+        except Refused as error:
+            if error.status == GONE:
+                return None
+            raise Unreachable(error.message) from error
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Ask until the daemon answers; its Unreachable after `patience` seconds without."""
+        end = anyio.current_time() + self._patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await call()
+            except Unreachable:
+                self._disturbed = True
+                if anyio.current_time() + pause > end:
+                    raise
+                await anyio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    # --- away with it -------------------------------------------------------------------------
+
+    async def remove(self) -> None:
+        """Remove it; a warning where that is not possible now: a sweep will."""
+        try:
+            await self._client.remove(self._container or self._name)
+        except (Refused, Unreachable) as first:
+            # It runs still, or the daemon is away.
+            try:
+                await self._patiently(
+                    lambda: self._client.remove(self._container or self._name, force=True)
+                )
+            except (Refused, Unreachable):
+                message = f"the container {self._name} could not be removed: {first}"
+                self._report.warning("ContainerLeft", message)
+
+    async def stop(self, grace: float) -> None:
+        """Its stop signal, `grace` seconds, KILL; then remove it. Never raises.
+
+        Bounded by `grace` and three deadlines; what is left is a warning, and a sweep's.
+        """
+        limit = grace + 3 * self._client.deadline
+        with anyio.move_on_after(limit, shield=True) as scope:
+            try:
+                await self._stop(grace)
+            except (Refused, Unreachable) as error:
+                message = f"the container {self._name} could not be removed: {error}"
+                self._report.warning("CancelTimeout", message)
+        if scope.cancelled_caught:
+            message = f"the container {self._name} did not go within {limit:g} s"
+            self._report.warning("CancelTimeout", message)
+
+    async def _stop(self, grace: float) -> None:
+        if not self._container:
+            view = await self._patiently(self._look_by_name) if self._tried else None
+            if view is None or any(
+                view.labels.get(label) != text for label, text in self._identity.items()
+            ):
+                return
+            self._container = view.container
+        with suppress(Refused, Unreachable):  # to remove it by force is what remains
+            await self._client.stop(self._container, math.ceil(grace))
+        await self._patiently(lambda: self._client.remove(self._container, force=True))

@@ -1,0 +1,134 @@
+"""Python functions in containers: the one-node command, with its envelope and its catalog.
+
+Rule of this room: the container is believed through its result record alone; its exit code says
+only why there is none.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from onready.backends.docker.body import Order, invoking_user
+from onready.backends.docker.code import mounts
+from onready.backends.docker.frames import LogFrames
+from onready.backends.docker.life import Ending
+from onready.backends.docker.options import NodeOptions
+from onready.backends.docker.outcomes import bad_end, failure
+from onready.backends.docker.running import Desk, Job, run_job
+from onready.backends.docker.scratch import place, write_private
+from onready.backends.relay import copy_blobs, reachable
+from onready.backends.results import config_failure, envelope_of, recorded
+from onready.engine.errors import BackendError
+from onready.engine.spi import (
+    Access,
+    Attempt,
+    Call,
+    Catalog,
+    Failed,
+    Mount,
+    Outcome,
+    Reporter,
+    Succeeded,
+)
+from onready.engine.worker.record import encode_envelope
+from onready.engine.worker.single import BAD_ENVELOPE, FOLDER_VARIABLE, PATH_VARIABLE, TRY_AGAIN
+
+_HOME: Final = "/tmp"  # noqa: S108 - inside the container
+
+
+async def run_node(
+    desk: Desk,
+    call: Call,
+    options: NodeOptions,
+    attempt: Attempt,
+    report: Reporter,
+    *,
+    rejoin: bool,
+) -> Outcome | None:
+    """Run the function's container to its end; the outcome that it committed."""
+    try:
+        async with reachable(attempt, "container") as (catalog, access, inputs):
+            envelope = encode_envelope(envelope_of(attempt, call, access.url, inputs))
+            order = await anyio.to_thread.run_sync(
+                partial(_prepare, desk, call, options, attempt, access, envelope)
+            )
+            job = Job(
+                attempt,
+                options,
+                options.image,
+                order,
+                catalog,
+                LogFrames(report.log),
+                partial(_judge, attempt, catalog, report),
+            )
+            outcome = await run_job(desk, job, report, rejoin=rejoin)
+            if isinstance(outcome, Succeeded) and catalog is not attempt.catalog:
+                await copy_blobs(outcome.value, catalog, attempt.catalog)
+            return outcome
+    finally:
+        with anyio.CancelScope(shield=True):  # a few files of our own
+            await anyio.to_thread.run_sync(
+                partial(shutil.rmtree, attempt.folder, ignore_errors=True)
+            )
+
+
+def _prepare(
+    desk: Desk, call: Call, options: NodeOptions, attempt: Attempt, access: Access, envelope: bytes
+) -> Order:
+    """The files that the container needs, and what it is started with. In a thread."""
+    folder = attempt.folder
+    secrets = {**dict(access.secrets), **options.secrets}
+    order = place(folder, secrets)
+    path = folder / "envelope.json"
+    write_private(path, envelope)
+    order.argv = _argv(options, path)
+    order.mounts.append(Mount(str(folder), str(folder)))
+    order.mounts += access.mounts
+    order.environment |= {
+        "HOME": _HOME,
+        FOLDER_VARIABLE: str(folder / "scratch"),
+        **dict(access.environment),
+    }
+    if options.code == "mount":
+        order.mounts += _not_twice(mounts(desk.folder, call.reference), order.mounts)
+        order.environment[PATH_VARIABLE] = os.pathsep.join(
+            entry or desk.folder for entry in sys.path
+        )
+        order.workdir = desk.folder
+    order.user = invoking_user()
+    return order
+
+
+def _argv(options: NodeOptions, envelope: Path) -> list[str]:
+    if options.code == "image" and not options.python:
+        return ["onready", "execute-single-node", str(envelope)]
+    python = options.python or sys.executable
+    return [python, "-P", "-m", "onready.engine.worker", str(envelope)]
+
+
+def _not_twice(new: list[Mount], known: list[Mount]) -> list[Mount]:
+    taken = {mount.target for mount in known}
+    return [mount for mount in new if mount.target not in taken]
+
+
+async def _judge(attempt: Attempt, catalog: Catalog, report: Reporter, ending: Ending) -> Outcome:
+    committed = await recorded(attempt, catalog, report)
+    if committed is not None:
+        return committed
+    said = " | ".join(report.tail(3))
+    if ending.code == TRY_AGAIN:
+        message = f"the worker could not do its part: {said}"
+        raise BackendError(message, retryable=True)
+    if ending.code == BAD_ENVELOPE:
+        return Failed(config_failure(attempt, f"the worker refused the attempt: {said}"))
+    if ending.code == 0:
+        message = f"the container ended well and left no result record: {said}"
+        return Failed(failure(attempt, "error", message, report, code=0))
+    return bad_end(attempt, "the container", ending, report)

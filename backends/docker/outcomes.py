@@ -1,0 +1,108 @@
+"""What the end of a container, or a refusal of the daemon, means for its attempt.
+
+Rule of this room: words and codes; each failure keeps Docker's own.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Final
+
+from onready.backends.docker.client import Refused
+from onready.backends.docker.life import Ending
+from onready.backends.results import TAIL
+from onready.engine.errors import BackendError, Failure, FailureKind
+from onready.engine.spi import Attempt, Failed, Lost, Reporter
+
+_NO_PROGRAM: Final = re.compile(r"\[FATAL tini \(\d+\)\] exec (?P<what>.*) failed: (?P<why>.*)")
+_FRACTION: Final = re.compile(r"(\.\d{1,6})\d*")
+_SIGNAL: Final = 128
+
+
+def failure(
+    attempt: Attempt,
+    kind: FailureKind,
+    message: str,
+    report: Reporter,
+    *,
+    reason: str = "",
+    code: int | None = None,
+) -> Failure:
+    """A failure of this attempt, with the last lines of its output."""
+    return Failure(
+        kind,
+        message,
+        node=str(attempt.key),
+        attempt=attempt.number,
+        reason=reason,
+        log=report.tail(TAIL),
+        exit_code=code,
+    )
+
+
+def refused(attempt: Attempt, error: Refused, report: Reporter) -> Failed:
+    """The daemon would not create or start the container, and says why.
+
+    BackendError, to be tried again, where the fault is the daemon's and not the request's.
+    """
+    message = error.message.strip()
+    if error.status == 404 and "image" in message.lower():
+        return Failed(failure(attempt, "image", message, report, reason=message))
+    if "could not select device driver" in message:
+        text = f"the daemon has no such device: {message}"
+        return Failed(failure(attempt, "unschedulable", text, report, reason=message))
+    if error.status >= 500 and "OCI runtime" not in message:
+        text = f"Docker could not do it: {message}"
+        raise BackendError(text, retryable=True)
+    code = 127 if error.status == 400 and "not found" in message else None
+    return Failed(failure(attempt, "config", message, report, reason=message, code=code))
+
+
+def lost(attempt: Attempt, message: str, report: Reporter) -> Lost:
+    """Nobody can know what became of it."""
+    return Lost(failure(attempt, "lost", message, report))
+
+
+def bad_end(attempt: Attempt, what: str, ending: Ending, report: Reporter) -> Failed:
+    """The outcome of a container that ended with a code other than 0."""
+    code = ending.code
+    reason = ending.error or f"exit code {code}"
+    kind: FailureKind = "exit"
+    if ending.starved:
+        kind = "oom"
+        limit = attempt.resources.memory
+        said = f"ran out of memory (limit {limit})" if limit else "ran out of memory"
+        reason = f"OOMKilled, exit code {code}"
+    elif ending.unwatched:
+        kind = "evicted"
+        said = f"was stopped from outside while Docker was away (exit code {code})"
+    elif (missing := _missing_program(code, report)) is not None:
+        kind, said, reason = "config", f"cannot be run: {missing}", missing
+    elif code > _SIGNAL:
+        said = f"was killed by signal {code - _SIGNAL} (exit code {code})"
+    else:
+        said = f"exited with status {code}"
+    if ending.error:
+        said += f": {ending.error}"
+    return Failed(failure(attempt, kind, f"{what} {said}", report, reason=reason, code=code))
+
+
+def _missing_program(code: int, report: Reporter) -> str | None:
+    """What the first process said where it could not start the program."""
+    if code not in {126, 127}:
+        return None
+    for line in report.tail(TAIL):
+        match = _NO_PROGRAM.search(line)
+        if match is not None:
+            return f"{match['what']}: {match['why']}"
+    return None
+
+
+def seconds(stamp: str) -> float:
+    """One of Docker's times as UTC seconds; 0 for none."""
+    try:
+        # Nine digits of a second are more than Python reads.
+        return datetime.fromisoformat(_FRACTION.sub(r"\1", stamp)).timestamp()
+    except ValueError:
+        return 0.0

@@ -1,0 +1,122 @@
+"""One attempt as a container: made, watched, judged, recorded, removed; stopped where cancelled.
+
+Rule of this room: what the container is and what its end means is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from onready.backends.docker.body import Order, body, identity
+from onready.backends.docker.client import Client, Refused, Unreachable
+from onready.backends.docker.frames import LogFrames
+from onready.backends.docker.images import ImageFault, Images
+from onready.backends.docker.life import Ending, Life, NotStarted, StartRefused, Vanished
+from onready.backends.docker.options import NodeOptions
+from onready.backends.docker.outcomes import failure, lost, refused, seconds
+from onready.backends.results import commit, recorded
+from onready.engine.errors import INFRASTRUCTURE, BackendError
+from onready.engine.spi import Attempt, Catalog, Failed, Outcome, Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the attempts of one backend share. Times in seconds."""
+
+    client: Client
+    images: Images
+    folder: str
+    """The working folder of the driver."""
+    start_deadline: float
+    patience: float
+
+
+@dataclass(slots=True)
+class Job:
+    """One attempt with all that is needed to run it.
+
+    `catalog` is the one that the container reaches. `judge` says what the container's end means.
+    """
+
+    attempt: Attempt
+    options: NodeOptions
+    image: str
+    order: Order
+    catalog: Catalog
+    frames: LogFrames
+    judge: Callable[[Ending], Awaitable[Outcome]]
+
+
+async def run_job(desk: Desk, job: Job, report: Reporter, *, rejoin: bool) -> Outcome | None:
+    """Run the attempt's container to its end, or find the one that is there; None for none."""
+    attempt = job.attempt
+    life = Life(
+        desk.client,
+        attempt.name,
+        identity(attempt),
+        job.frames,
+        report,
+        start_deadline=desk.start_deadline,
+        patience=desk.patience,
+    )
+    try:
+        outcome = await _fate(desk, job, life, report, rejoin=rejoin)
+        if outcome is not None:
+            await life.remove()
+    except BaseException:
+        await life.stop(attempt.grace)
+        raise
+    return outcome
+
+
+async def _fate(
+    desk: Desk, job: Job, life: Life, report: Reporter, *, rejoin: bool
+) -> Outcome | None:
+    attempt = job.attempt
+    try:
+        ending = await life.rejoin() if rejoin else await _run(desk, job, life, report)
+        if ending is None:
+            return None
+        return await _judged(job, ending, report)
+    except ImageFault as error:
+        return Failed(failure(attempt, "image", str(error), report))
+    except Refused as error:
+        return refused(attempt, error, report)
+    except StartRefused as error:
+        return refused(attempt, error.error, report)
+    except Vanished:
+        found = await recorded(attempt, job.catalog, report)
+        message = f"its container {attempt.name} was removed by somebody else"
+        return found if found is not None else lost(attempt, message, report)
+    except NotStarted:
+        message = f"Docker went away before it started the container {attempt.name}"
+        raise BackendError(message, retryable=True) from None
+    except Unreachable as error:
+        found = await recorded(attempt, job.catalog, report)
+        if found is not None:
+            return found
+        if not life.may_run:
+            raise
+        return lost(attempt, f"Docker stayed away, and its container may run: {error}", report)
+
+
+async def _run(desk: Desk, job: Job, life: Life, report: Reporter) -> Ending:
+    policy = job.options.pull
+    await desk.images.prepare(job.image, policy, report)
+    request = body(job.attempt, job.options, job.image, job.order)
+    try:
+        return await life.run(request)
+    except Refused as error:
+        if error.status != 404 or "image" not in error.message.lower():
+            raise
+        await desk.images.missing(job.image, policy, error.message, report)
+    return await life.run(request)
+
+
+async def _judged(job: Job, ending: Ending, report: Reporter) -> Outcome:
+    outcome = await job.judge(ending)
+    if isinstance(outcome, Failed) and outcome.failure.kind in INFRASTRUCTURE:
+        return outcome  # it is nobody's result: another attempt will have one
+    started, ended = seconds(ending.started), seconds(ending.finished)
+    return await commit(job.attempt, job.catalog, outcome, started, ended, report)
