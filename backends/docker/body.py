@@ -83,6 +83,8 @@ def body(attempt: Attempt, options: NodeOptions, image: str, order: Order) -> di
 
 
 def _host(resources: Resources, options: NodeOptions, mounts: Iterable[Mount]) -> dict[str, object]:
+    # What the user mounts goes over what we do.
+    by_target = {one.target: one for one in (*mounts, *map(read_mount, options.mounts))}
     found: dict[str, object] = {
         "Init": options.init,
         # Restarts and removal are ours: a daemon that removes by itself loses exit codes.
@@ -93,7 +95,7 @@ def _host(resources: Resources, options: NodeOptions, mounts: Iterable[Mount]) -
             "Type": "local",
             "Config": {"max-size": "64g", "max-file": "1", "compress": "false"},
         },
-        "Mounts": [_mount(one) for one in (*mounts, *map(read_mount, options.mounts))],
+        "Mounts": [_mount(one) for one in by_target.values()],
     }
     if resources.cpu:
         found["NanoCpus"] = int(resources.cpu * 1_000_000_000)

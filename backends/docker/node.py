@@ -97,7 +97,7 @@ def _prepare(
         **dict(access.environment),
     }
     if options.code == "mount":
-        order.mounts += _not_twice(mounts(desk.folder, call.reference), order.mounts)
+        order.mounts += mounts(desk.folder, call.reference)
         order.environment[PATH_VARIABLE] = os.pathsep.join(
             entry or desk.folder for entry in sys.path
         )
@@ -111,11 +111,6 @@ def _argv(options: NodeOptions, envelope: Path) -> list[str]:
         return ["onready", "execute-single-node", str(envelope)]
     python = options.python or sys.executable
     return [python, "-P", "-m", "onready.engine.worker", str(envelope)]
-
-
-def _not_twice(new: list[Mount], known: list[Mount]) -> list[Mount]:
-    taken = {mount.target for mount in known}
-    return [mount for mount in new if mount.target not in taken]
 
 
 async def _judge(attempt: Attempt, catalog: Catalog, report: Reporter, ending: Ending) -> Outcome:

@@ -1,0 +1,37 @@
+"""Tests on a real Docker engine: `ONREADY_DOCKER` names one with our images, else one is started.
+
+Without any, the tests of this folder that need it are skipped, in one loud line; with
+`ONREADY_REQUIRE=docker` they fail.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.docker import engines
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """asyncio alone: aiohttp, which aiodocker stands on, knows no other loop."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[str]:
+    """The address of a real engine with the test images."""
+    given = os.environ.get("ONREADY_DOCKER")
+    if given:
+        yield given
+        return
+    lack = engines.lack()
+    if lack:
+        message = f"NO DOCKER ENGINE, its tests do not run: {lack}"
+        if engines.REQUIRED:
+            pytest.fail(message)
+        pytest.skip(message)
+    with engines.daemon() as made:
+        yield made.host

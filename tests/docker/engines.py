@@ -1,0 +1,103 @@
+"""A real Docker engine for tests: the one that answers, or one that is started for the session.
+
+Rule of this room: finding, starting and asking engines; what they are used for is the tests'.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+SCRIPT = Path(__file__).with_name("engine.sh")
+SHELL = "onready-test-shell:1"
+PYTHON = "onready-test-python:1"
+REQUIRED = "docker" in os.environ.get("ONREADY_REQUIRE", "").split(",")
+
+
+class Daemon:
+    """One dockerd of our own, in a folder: killed, stopped, started again as a test likes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.host = f"unix://{folder}/docker.sock"
+
+    def run(self, verb: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [str(SCRIPT), verb, str(self.folder), *arguments],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    @property
+    def pid(self) -> int:
+        return int((self.folder / "docker.pid").read_text())
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone; its containers may go on."""
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        end = time.monotonic() + 30
+        while Path(f"/proc/{pid}").exists() and not _is_zombie(pid):
+            assert time.monotonic() < end, "dockerd survives SIGKILL"
+            time.sleep(0.01)
+        (self.folder / "docker.pid").unlink(missing_ok=True)
+
+    def serve(self, *arguments: str) -> None:
+        """Start it again."""
+        self.run("serve", *arguments)
+
+    def docker(self, *arguments: str) -> str:
+        """What the `docker` command says."""
+        return docker(self.host, *arguments)
+
+
+def _is_zombie(pid: int) -> bool:
+    with suppress(OSError):
+        return b") Z" in Path(f"/proc/{pid}/stat").read_bytes()
+    return True
+
+
+def docker(host: str, *arguments: str) -> str:
+    """What the `docker` command says of this engine."""
+    done = subprocess.run(
+        ["docker", "-H", host, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def lack() -> str:
+    """Why no engine can be started here; "" if one can."""
+    missing = [name for name in ("dockerd", "docker", "busybox") if shutil.which(name) is None]
+    if missing:
+        return f"{', '.join(missing)} not installed"
+    return "" if os.geteuid() == 0 else "a Docker engine of our own needs root"
+
+
+@contextmanager
+def daemon(*arguments: str) -> Iterator[Daemon]:
+    """An engine of one's own; gone afterwards, with all it holds."""
+    folder = Path(tempfile.mkdtemp(prefix="onready-docker-"))
+    made = Daemon(folder)
+    try:
+        made.run("start", *arguments)
+        yield made
+    finally:
+        made.run("stop")
