@@ -31,9 +31,7 @@ Given = Backend | BulkBackend | Mapping[str, object]
 BUILT_IN: Final = ("thread", "process", "subprocess", "docker")
 _GRAMMAR: Final = "begin with a letter or `_`; go on with letters, digits, `_`, `.` and `-`"
 INLINE_CAPABILITIES: Final = Capabilities(in_process=True, coroutines=True, barrier=False)
-UNOPENED: Final = Capabilities(
-    in_process=True, shell=True, image=True, gpu=True, options=None
-)
+UNOPENED: Final = Capabilities(in_process=True, shell=True, image=True, gpu=True, options=None)
 """Stands for a backend that is not open: the plan is checked again once it is."""
 
 

@@ -5,6 +5,7 @@ Rule of this room: puts the parts together; each part says in its own file what 
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -129,14 +130,19 @@ class DockerBackend:
         return count
 
 
+def cpu_count() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) or 1
+
+
 class DockerConfig(PluginConfig, NodeOptions):
     """Containers of a Docker engine on this machine. Options of nodes set here hold for all."""
 
     host: str = ""
     """The daemon's socket, `unix:///run/docker.sock`; by default as the `docker` command finds
     it."""
-    limit: int = Field(default=16, ge=1)
-    """Containers at once at most."""
+    limit: int | None = Field(default=None, ge=1)
+    """Containers at once at most; the default is twice the number of processors."""
     deadline: float = Field(default=10.0, gt=0)
     """Seconds that the daemon may take for a short answer."""
     start_deadline: float = Field(default=60.0, gt=0)
@@ -166,4 +172,4 @@ class DockerConfig(PluginConfig, NodeOptions):
         async with open_client(self.host, self.deadline) as client:
             images = Images(client, self.login, self.pull_silence)
             desk = Desk(client, images, folder, self.start_deadline, self.patience)
-            yield DockerBackend(desk, client, options, self.limit)
+            yield DockerBackend(desk, client, options, self.limit or 2 * cpu_count())

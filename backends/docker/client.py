@@ -19,7 +19,9 @@ from onready.backends.docker.pump import LogPump, StreamEnd
 from onready.engine.errors import BackendError
 
 if TYPE_CHECKING:
+    import aiohttp
     from aiodocker import Docker
+    from aiodocker.types import JSONObject
 
 T = TypeVar("T")
 Json = Mapping[str, object]
@@ -106,20 +108,16 @@ class Client:
         silence: float,
     ) -> None:
         """Pull the image; `tell` gets each report. Unreachable after `silence` seconds without."""
-        import aiohttp
-
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=silence)
         whole = image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
 
         async def pull() -> None:
             reports = self._docker.images.pull(
-                whole,
-                auth=dict(auth) if auth else None,
-                stream=True,
-                timeout=timeout,  # type: ignore[arg-type] # it takes one, and says so in its docs
+                whole, auth=dict(auth) if auth else None, stream=True, timeout=None
             )
-            async for report in reports:
-                tell(cast("Json", report))
+            with anyio.fail_after(silence) as scope:
+                async for report in reports:
+                    scope.deadline = anyio.current_time() + silence
+                    tell(cast("Json", report))
 
         await self.ask("pull", pull, float("inf"))
 
@@ -129,7 +127,7 @@ class Client:
         """Create a container; its id."""
         made = await self.ask(
             "create container",
-            lambda: self._docker.containers.create(cast("dict[str, object]", body), name=name),
+            lambda: self._docker.containers.create(cast("JSONObject", body), name=name),
             deadline,
         )
         return made.id
@@ -247,11 +245,11 @@ async def open_client(host: str, deadline: float) -> AsyncGenerator[Client]:
         raise BackendError(message)
     path = await anyio.to_thread.run_sync(find_socket, host)
     # In a thread: the import reads many files.
-    Docker, aiohttp = await anyio.to_thread.run_sync(_load)  # noqa: N806 - a class
-    connector = aiohttp.UnixConnector(path, limit=0)
+    connect, make = await anyio.to_thread.run_sync(_load)
+    connector = connect(path, limit=0)
     try:
         # Any address will do for a connector of ours, and with one it looks at no file.
-        async with Docker("unix://localhost", connector=connector) as docker:
+        async with make("unix://localhost", connector=connector) as docker:
             pump = LogPump(path)
             try:
                 client = Client(docker, path, pump, deadline)
@@ -266,11 +264,11 @@ async def open_client(host: str, deadline: float) -> AsyncGenerator[Client]:
         await connector.close()
 
 
-def _load() -> tuple[type[Docker], type]:
+def _load() -> tuple[type[aiohttp.UnixConnector], type[Docker]]:
     try:
-        import aiohttp
         from aiodocker import Docker
+        from aiohttp import UnixConnector
     except ImportError as error:
         message = "the docker backend needs aiodocker: pip install 'onready[docker]'"
         raise BackendError(message) from error
-    return Docker, cast("type", aiohttp)
+    return UnixConnector, Docker

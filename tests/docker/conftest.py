@@ -16,7 +16,7 @@ from tests.docker import engines
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """asyncio alone: aiohttp, which aiodocker stands on, knows no other loop."""
+    """Asyncio alone: aiohttp, which aiodocker stands on, knows no other loop."""
     return "asyncio"
 
 
