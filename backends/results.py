@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from onready.backends.relay import secret_settings
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import BackendError, Failure
 from onready.engine.spi import (
     Attempt,
@@ -91,7 +92,10 @@ async def commit(
         ended,
     )
     name = result_name(attempt.run, attempt.name)
-    if await catalog.put_if_absent(name, encode_record(record)):
+    crash_point("result.before")
+    new = await catalog.put_if_absent(name, encode_record(record))
+    crash_point("result.after")
+    if new:
         return outcome
     found = await recorded(attempt, catalog, report)
     return outcome if found is None else found

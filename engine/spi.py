@@ -131,8 +131,9 @@ class Capabilities:
     attempts outlive the driver and `recover` finds them. `logs`: keeps what attempts write.
     `barrier`: submitting is an effect that outlives the driver, so `attempt.planned` must be
     durable first. `concurrency`: default limit of live attempts (0 = only the engine's).
-    `options`: names of backend options that tasks may set; None where nobody knows. `check`: what is wrong with a task's
-    options, or with what they lack, in words that go on from the backend's name; "" for nothing.
+    `options`: names of backend options that tasks may set; None where nobody knows. `check`: what
+    is wrong with a task's options, or with what they lack, in words that go on from the backend's
+    name; "" for nothing.
     """
 
     in_process: bool = False

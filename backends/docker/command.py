@@ -42,10 +42,14 @@ async def run_command(
     left: list[str | Path] = []
     text = None if shell.outputs else OutputText(f"{attempt.folder}.stdout")
     try:
-        given = await inputs_of(attempt, left)
-        order = await anyio.to_thread.run_sync(
-            partial(_prepare, shell, options, attempt, given, left)
-        )
+        if rejoin:  # the container that is there has its files
+            order = Order(())
+            left.append(attempt.folder)
+        else:
+            given = await inputs_of(attempt, left)
+            order = await anyio.to_thread.run_sync(
+                partial(_prepare, shell, options, attempt, given, left)
+            )
 
         def output(stream: Literal["stdout", "stderr"], data: bytes) -> None:
             report.log(stream, data)
@@ -67,7 +71,7 @@ async def run_command(
     finally:
         if text is not None and text.spooled:
             left.append(text.spool)
-        if left:
+        if left and not attempt.fenced:
             with anyio.CancelScope(shield=True):  # a few files of our own
                 await anyio.to_thread.run_sync(_remove, text, left)
 

@@ -22,6 +22,7 @@ import anyio
 
 from onready.backends.docker.client import CONFLICT, GONE, Client, Json, Refused, Unreachable
 from onready.backends.docker.frames import LogFrames
+from onready.engine.crashpoints import crash_point
 from onready.engine.errors import BackendError
 from onready.engine.spi import Reporter
 
@@ -170,6 +171,7 @@ class Life:
             # A create that is cut off would leave something behind that we do not know of.
             with anyio.CancelScope(shield=True):
                 self._tried = True
+                crash_point("spawn.before")
                 try:
                     found = await self._client.create(self._name, body, self._start_deadline)
                 except Refused as error:
@@ -177,6 +179,7 @@ class Life:
                         raise
                 else:
                     self._container = found
+                    crash_point("spawn.after")
                     return None
             view = await self._look_by_name()
             if view is None:  # it was being removed
@@ -203,7 +206,9 @@ class Life:
         try:
             # In a shield: what is started must be known to be, for it to be stopped.
             with anyio.CancelScope(shield=True):
+                crash_point("spawn.before")
                 await self._client.start(self._container, self._start_deadline)
+                crash_point("spawn.after")
         except Refused as error:
             raise StartRefused(error) from error
         except Unreachable:
@@ -254,7 +259,9 @@ class Life:
     def _tell_start(self) -> None:
         if not self._told:
             self._told = True
+            crash_point("handle.before")
             self._report.started(f"container {self._container[:12]}")
+            crash_point("handle.after")
 
     async def _wait(self) -> None:
         try:

@@ -56,9 +56,11 @@ async def run_node(
     try:
         async with reachable(attempt, "container") as (catalog, access, inputs):
             envelope = encode_envelope(envelope_of(attempt, call, access.url, inputs))
-            order = await anyio.to_thread.run_sync(
-                partial(_prepare, desk, call, options, attempt, access, envelope)
-            )
+            order = Order(())
+            if not rejoin:  # the container that is there has its files
+                order = await anyio.to_thread.run_sync(
+                    partial(_prepare, desk, call, options, attempt, access, envelope)
+                )
             job = Job(
                 attempt,
                 options,
@@ -73,10 +75,11 @@ async def run_node(
                 await copy_blobs(outcome.value, catalog, attempt.catalog)
             return outcome
     finally:
-        with anyio.CancelScope(shield=True):  # a few files of our own
-            await anyio.to_thread.run_sync(
-                partial(shutil.rmtree, attempt.folder, ignore_errors=True)
-            )
+        if not attempt.fenced:
+            with anyio.CancelScope(shield=True):  # a few files of our own
+                await anyio.to_thread.run_sync(
+                    partial(shutil.rmtree, attempt.folder, ignore_errors=True)
+                )
 
 
 def _prepare(

@@ -65,7 +65,8 @@ async def run_job(desk: Desk, job: Job, report: Reporter, *, rejoin: bool) -> Ou
         if outcome is not None:
             await life.remove()
     except BaseException:
-        await life.stop(attempt.grace)
+        if not attempt.fenced:  # another driver has it by now
+            await life.stop(attempt.grace)
         raise
     return outcome
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from onready.backends.docker.body import Order
 from onready.backends.docker.secret import read_secret
+from onready.engine.crashpoints import crash_point
 from onready.engine.folders import make_private
 from onready.engine.spi import Mount
 from onready.engine.worker.single import SECRETS_VARIABLE
@@ -40,8 +41,10 @@ def place(folder: Path, secrets: Mapping[str, str]) -> Order:
 def write_private(path: Path, content: bytes) -> None:
     """A file with mode 0600 in a folder with mode 0700, made where it is not there."""
     make_private(path.parent)
+    crash_point("envelope.before")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         write_all(descriptor, content)
     finally:
         os.close(descriptor)
+    crash_point("envelope.after")

@@ -180,6 +180,33 @@ class GraphBuilder:
             recorder, command, inputs, outputs, environment, name, after, always, given
         )
 
+    def container(
+        self,
+        image: str,
+        command: Sequence[object],
+        *,
+        inputs: Mapping[str, object] | None = None,
+        outputs: str | Sequence[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        name: str = "",
+        after: Sequence[object] = (),
+        always: bool = False,
+        **options: object,
+    ) -> Any:
+        """Add a program that runs in a container of `image`: as `shell` in all else.
+
+        `command` is the whole of it: the image's own entry point is not put before it. Nothing of
+        onready is needed in the image. The default backend is `docker`.
+        """
+        if not isinstance(image, str) or not image:
+            message = f"{image!r:.80} cannot name an image"
+            raise Code.G043.error(message, here(), 'Give a text: "busybox:1.36".')
+        recorder = self._open()
+        given = {key: value for key, value in options.items() if value is not None}
+        return record_shell(
+            recorder, command, inputs, outputs, environment, name, after, always, given, image
+        )
+
     # --- composites ---------------------------------------------------------------------------
 
     def branch(

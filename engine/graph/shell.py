@@ -21,7 +21,7 @@ from onready.engine.graph.locate import here
 from onready.engine.graph.recorder import Recorder, recording
 from onready.engine.graph.refs import Ref, entries_of
 from onready.engine.graph.secrets import refuse_in_arguments
-from onready.engine.graph.settings import TaskOptions, read_options, truth
+from onready.engine.graph.settings import OptionValue, TaskOptions, read_options, truth
 from onready.engine.names import is_name
 from onready.engine.options import Resources, Retry
 from onready.engine.spi import Shell
@@ -73,6 +73,7 @@ def shell(
     pool: str = "",
     resources: Resources | None = None,
     cache: bool | str = False,
+    options: Mapping[str, OptionValue] | None = None,
 ) -> str: ...
 @overload
 def shell(  # type: ignore[overload-overlap] # a text is a sequence too; the first that fits is meant
@@ -91,6 +92,7 @@ def shell(  # type: ignore[overload-overlap] # a text is a sequence too; the fir
     pool: str = "",
     resources: Resources | None = None,
     cache: bool | str = False,
+    options: Mapping[str, OptionValue] | None = None,
 ) -> File: ...
 @overload
 def shell(
@@ -109,6 +111,7 @@ def shell(
     pool: str = "",
     resources: Resources | None = None,
     cache: bool | str = False,
+    options: Mapping[str, OptionValue] | None = None,
 ) -> dict[str, File]: ...
 def shell(
     command: str | Sequence[object],
@@ -152,8 +155,9 @@ def record_shell(
     after: Sequence[object],
     always: object,
     options: Mapping[str, object],
+    image: str = "",
 ) -> Ref:
-    """Add a node for a command to `recorder`; the ref of its value."""
+    """Add a node for a command to `recorder`, in a container of `image` where that is given."""
     values = dict(inputs or {})
     argv = read_command(command)
     _check_inputs(cast("Mapping[object, object]", values))
@@ -161,7 +165,7 @@ def record_shell(
     paths = (outputs,) if isinstance(outputs, str) else tuple(outputs or ())
     _check_outputs(paths)
     plain, secrets = _variables(environment)
-    work = Shell(_with_literals(argv, values), plain, tuple(values), paths, secrets=secrets)
+    work = Shell(_with_literals(argv, values), plain, tuple(values), paths, image, secrets)
     program = argv[0].rpartition("/")[2]
     command_ = ShellCommand(
         program if is_name(program) else "shell", work, read_options(options, _DEFAULTS)

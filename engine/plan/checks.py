@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 DEFAULT_ASYNC: Final = "inline"
 DEFAULT_SYNC: Final = "thread"
 DEFAULT_SHELL: Final = "subprocess"
+DEFAULT_IMAGE: Final = "docker"
 
 
 def default_backend(callee: Task[..., object] | ShellCommand) -> str:
     """Where a task runs that does not say where."""
     if isinstance(callee, ShellCommand):
-        return DEFAULT_SHELL
+        return DEFAULT_IMAGE if callee.work.image else DEFAULT_SHELL
     return DEFAULT_ASYNC if callee.function.is_async else DEFAULT_SYNC
 
 

@@ -33,8 +33,7 @@ class Daemon:
             [str(SCRIPT), verb, str(self.folder), *arguments],
             check=False,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             timeout=120,
         )
