@@ -25,12 +25,37 @@ driver_for() {
 
 answers() { docker -H "unix://$1/docker.sock" version >/dev/null 2>&1; }
 
+# containerd is a service of its own, as everywhere: it outlives a dockerd that is killed.
+containers() {
+    local folder="$1"
+    mkdir -p "$folder/containerd"
+    cat >"$folder/containerd/config.toml" <<END
+version = 2
+root = "$folder/containerd/root"
+state = "$folder/containerd/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "$folder/containerd/containerd.sock"
+END
+    env -i PATH="$PATH" setsid containerd --config "$folder/containerd/config.toml" \
+        >>"$folder/containerd/log" 2>&1 </dev/null &
+    echo $! >"$folder/containerd/pid"
+    disown
+    for _ in $(seq 300); do
+        [ -S "$folder/containerd/containerd.sock" ] && return
+        sleep 0.1
+    done
+    say "containerd does not begin; the end of its log:"
+    tail -n 20 "$folder/containerd/log" >&2
+    exit 1
+}
+
 # Starts dockerd; more arguments are its own. Nothing of our environment goes to it.
 serve() {
     local folder="$1"
     shift
     env -i PATH="$PATH" setsid dockerd \
-        -H "unix://$folder/docker.sock" \
+        -H "unix://$folder/docker.sock" --containerd "$folder/containerd/containerd.sock" \
         --data-root "$folder/data" --exec-root "$folder/exec" --pidfile "$folder/docker.pid" \
         --storage-driver "$(cat "$folder/driver")" \
         --bridge=none --iptables=false --ip6tables=false "$@" \
@@ -70,13 +95,27 @@ images() {
     rm -rf "$root"
 }
 
+# Ends the process of a pid file: TERM, 20 seconds, KILL.
+end() {
+    [ -e "$1" ] || return 0
+    local pid
+    pid="$(cat "$1")"
+    kill "$pid" 2>/dev/null || true
+    for _ in $(seq 200); do
+        grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$pid/status" || return 0
+        sleep 0.1
+    done
+    kill -9 "$pid" 2>/dev/null || true
+}
+
 case "${1:-}" in
 start)
     folder="$(mkdir -p "$2" && cd "$2" && pwd)"
-    for program in dockerd docker busybox; do
+    for program in dockerd containerd docker busybox; do
         command -v "$program" >/dev/null || { say "$program is not installed"; exit 3; }
     done
     driver_for "$folder" >"$folder/driver"
+    containers "$folder"
     serve "$folder" "${@:3}"
     images "$folder"
     echo "unix://$folder/docker.sock"
@@ -86,15 +125,9 @@ serve)
     ;;
 stop)
     folder="$(cd "$2" && pwd)"
-    if [ -e "$folder/docker.pid" ]; then
-        pid="$(cat "$folder/docker.pid")"
-        kill "$pid" 2>/dev/null || true
-        for _ in $(seq 200); do
-            kill -0 "$pid" 2>/dev/null || break
-            sleep 0.1
-        done
-        kill -9 "$pid" 2>/dev/null || true
-    fi
+    for file in "$folder/docker.pid" "$folder/containerd/pid"; do
+        end "$file"
+    done
     for place in $(awk -v f="$folder/" 'index($2, f) == 1 {print $2}' /proc/mounts | sort -r); do
         umount -l "$place" || true
     done
