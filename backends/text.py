@@ -49,8 +49,8 @@ class OutputText:
             self._spill(last=False)
 
     def end(self) -> None:
-        """All is there: finish the file, if there is one."""
-        if self._file is not None and not self.fault:
+        """All is there: finish the file, if there is one. More than once does no harm."""
+        if self._file is not None and not self._file.closed and not self.fault:
             self._spill(last=True)
         self._close()
 

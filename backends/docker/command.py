@@ -45,6 +45,7 @@ async def run_command(
         if rejoin:  # the container that is there has its files
             order = Order(())
             left.append(attempt.folder)
+            await anyio.to_thread.run_sync(make_private, attempt.folder.parent)
         else:
             given = await inputs_of(attempt, left)
             order = await anyio.to_thread.run_sync(
@@ -87,6 +88,8 @@ def _prepare(
     folder = attempt.folder
     if options.secrets:
         left.append(folder)
+    if not shell.outputs:
+        make_private(folder.parent)  # for the text, should it be long
     order = place(folder, options.secrets)
     order.argv = program.arguments(shell, given)
     order.environment |= program.environment(shell, given)

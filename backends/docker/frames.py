@@ -4,6 +4,10 @@ A frame is a head of 8 bytes (which stream, how long) and one message with its t
 it. A line longer than 16 KiB is many messages with one stamp. Messages of one stream have rising
 stamps; those of the two streams together do not.
 
+The daemon's `local` log keeps bytes as they are, but for the newline of a line in pieces, which
+some versions forget. It is put back when the stream goes on, and where it ends: there nobody can
+know, and a last line of that length is taken to have had one.
+
 Rule of this room: bytes in, bytes out; no sockets.
 """
 
@@ -20,6 +24,8 @@ _STREAMS: Final[dict[int, Literal["stdout", "stderr"]]] = {1: "stdout", 2: "stde
 _STAMP: Final = re.compile(
     rb"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)\Z"
 )
+_PIECE: Final = 16 * 1024
+"""Bytes of each piece of a long line but the last, which has fewer."""
 _OVERLAP: Final = 2_000_000_000
 """Nanoseconds that are read again when a stream goes on: a message of the other stream may have
 an older stamp than the last one seen."""
@@ -46,7 +52,7 @@ def nanoseconds(stamp: bytes) -> int:
 class _Seen:
     """How far one stream has been read: the last stamp, and how many messages had it."""
 
-    __slots__ = ("again", "count", "limit", "skip", "stamp")
+    __slots__ = ("again", "count", "limit", "owed", "piece", "skip", "stamp")
 
     def __init__(self) -> None:
         self.stamp = b""
@@ -55,6 +61,22 @@ class _Seen:
         """Messages before `limit` have been seen, and so have the first `skip` of that stamp."""
         self.limit = 0
         self.skip = 0
+        self.piece = b""
+        """The stamp of a line in pieces that has not ended."""
+        self.owed = False
+        """Whether what came last was the end of one, and had no newline."""
+
+    def mended(self, stamp: bytes, text: bytes) -> bytes:
+        """The text, after the newline that was forgotten before it."""
+        before, self.owed = self.owed, False
+        if text.endswith(b"\n"):
+            self.piece = b""
+        elif len(text) == _PIECE:
+            self.piece = stamp
+        else:
+            self.owed = bool(self.piece) and self.piece == stamp
+            self.piece = b""
+        return b"\n" + text if before else text
 
     def begin(self) -> None:
         self.again = bool(self.stamp)
@@ -109,6 +131,18 @@ class LogFrames:
         for seen in self._seen.values():
             seen.begin()
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether `finish` has something to pass on."""
+        return any(seen.owed for seen in self._seen.values())
+
+    def finish(self) -> None:
+        """All has been read: put back what is owed."""
+        for number, seen in self._seen.items():
+            if seen.owed:
+                seen.owed = False
+                self._log(_STREAMS[number], b"\n")
+
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream; BadFrames where they are none."""
         data = self._rest + data if self._rest else data
@@ -140,7 +174,7 @@ class LogFrames:
         if seen.again and seen.is_old(stamp):
             return None
         seen.note(stamp)
-        return text
+        return seen.mended(stamp, text)
 
     def _pass_on(self, number: int, ready: list[bytes]) -> None:
         if ready:

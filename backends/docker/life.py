@@ -299,6 +299,8 @@ class Life:
             raise Unreachable(message)
 
         await self._patiently(drain)
+        if self._frames.unfinished:
+            await anyio.to_thread.run_sync(self._frames.finish)
 
     def _ending(self, view: _View) -> Ending:
         state = view.state

@@ -77,7 +77,7 @@ images() {
     chmod 1777 "$root/tmp"
     cp "$(command -v busybox)" "$root/bin/busybox"
     local name
-    for name in sh cat echo sleep true false env id ls touch dd yes head kill mkdir stat test; do
+    for name in sh cat echo sleep true false env id ls touch dd yes head kill mkdir stat test tr wc printf ln; do
         ln -s busybox "$root/bin/$name"
     done
     echo 'root:x:0:0::/tmp:/bin/sh' >"$root/etc/passwd"

@@ -84,7 +84,11 @@ def docker(host: str, *arguments: str) -> str:
 
 def lack() -> str:
     """Why no engine can be started here; "" if one can."""
-    missing = [name for name in ("dockerd", "containerd", "docker", "busybox") if shutil.which(name) is None]
+    missing = [
+        name
+        for name in ("dockerd", "containerd", "docker", "busybox")
+        if shutil.which(name) is None
+    ]
     if missing:
         return f"{', '.join(missing)} not installed"
     return "" if os.geteuid() == 0 else "a Docker engine of our own needs root"

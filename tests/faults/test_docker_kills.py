@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from onready.engine.events import AnyEvent, AttemptPlanned
+from onready.engine.events import AnyEvent, AttemptPlanned, NodeFailed, NodeLost
 from onready.engine.testing.run_log_suite import read_all
 from onready.storage.sqlite import SqliteRunLog
 from tests.docker import engines
@@ -30,7 +30,7 @@ if LACK and not engines.REQUIRED:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """asyncio alone: as aiodocker is."""
+    """Asyncio alone: as aiodocker is."""
     return "asyncio"
 
 
@@ -65,6 +65,13 @@ async def planned(folder: Path) -> Counter[int]:
     return Counter(int(name.removeprefix("n")) for name in nodes)
 
 
+async def failures(folder: Path) -> list[str]:
+    """What failed for good."""
+    async with SqliteRunLog(folder / "runs.db") as log:
+        events: list[AnyEvent] = list(await read_all(log, "r"))
+    return [repr(event) for event in events if isinstance(event, NodeFailed | NodeLost)]
+
+
 @pytest.mark.parametrize("live", [False, True], ids=["", "live-restore"])
 async def test_killed_drivers_and_daemons_change_nothing(tmp_path: Path, live: bool) -> None:
     count, kills = size(12, 50), size(3, 20)
@@ -78,7 +85,7 @@ async def test_killed_drivers_and_daemons_change_nothing(tmp_path: Path, live: b
             with driver(tmp_path, daemon.host, count, 0.5) as child:
                 assert child.stdout is not None
                 first = child.stdout.readline().strip()
-                assert first == "drives", first
+                assert first == "drives", (first, await failures(tmp_path), done)
                 while child.poll() is None and done < kills:
                     time.sleep(chance.uniform(0.1, 1.0))
                     done += 1
