@@ -5,12 +5,12 @@ Rule of this room: folders of this machine and the catalog; who runs the program
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import msgspec
 
+from onready.backends.relay import resolver
 from onready.backends.results import TAIL
 from onready.backends.text import OutputText
 from onready.engine.errors import Failure, SecretError
@@ -24,9 +24,7 @@ _TEXT = ValueType.of(str)
 _FILES = ValueType.of(dict[str, File])
 
 
-async def inputs_of(
-    shell: Shell, attempt: Attempt, left: list[str | Path]
-) -> dict[str, str]:
+async def inputs_of(shell: Shell, attempt: Attempt, left: list[str | Path]) -> dict[str, str]:
     """The inputs as texts; files among them are fetched, and their folder is added to `left`."""
     if not attempt.inputs:
         return {}
@@ -37,7 +35,7 @@ async def inputs_of(
         message = f"{{{shown[0]}}} would put a secret into a command line; {program.CURE}"
         raise SecretError(message)
     for name in hidden:
-        inputs[name] = await anyio.to_thread.run_sync(reveal, inputs[name], _resolve(attempt))
+        inputs[name] = await anyio.to_thread.run_sync(reveal, inputs[name], resolver(attempt))
     for name, stored in attempt.inputs.items():
         if needs_bringing(stored):
             left.append(attempt.folder)
@@ -49,19 +47,12 @@ async def with_secrets(shell: Shell, attempt: Attempt) -> Shell:
     """The command with the values of its secret variables: not to be kept."""
     if not shell.secrets:
         return shell
-    resolve = _resolve(attempt)
+    resolve = resolver(attempt)
     found = [
         (variable, await anyio.to_thread.run_sync(resolve, name))
         for variable, name in shell.secrets
     ]
     return msgspec.structs.replace(shell, environment=(*shell.environment, *found), secrets=())
-
-
-def _resolve(attempt: Attempt) -> Callable[[str], str]:
-    if attempt.secrets is None:
-        message = "this engine has no secret providers"
-        raise SecretError(message)
-    return attempt.secrets.resolve
 
 
 async def collect_files(shell: Shell, attempt: Attempt, folder: str) -> Outcome:

@@ -9,13 +9,13 @@ Rule of this room: moves blobs, never decodes a value.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal
 
 import anyio
 
-from onready.engine.errors import NoCodec, StoreError
+from onready.engine.errors import NoCodec, SecretError, StoreError
 from onready.engine.registry import CATALOGS, create
 from onready.engine.spi import Access, Attempt, Catalog
 from onready.engine.values.secret import holds_secret
@@ -55,6 +55,14 @@ def secret_settings(attempt: Attempt) -> str:
     if attempt.secrets is None or not any(map(holds_secret, attempt.inputs.values())):
         return ""
     return attempt.secrets.settings
+
+
+def resolver(attempt: Attempt) -> Callable[[str], str]:
+    """What gives the value of a secret by name, in a thread; SecretError where nothing does."""
+    if attempt.secrets is None:
+        message = "this engine has no secret providers"
+        raise SecretError(message)
+    return attempt.secrets.resolve
 
 
 async def copy_blobs(stored: Stored, source: Catalog, target: Catalog) -> None:

@@ -23,6 +23,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import aiohttp
+from aiodocker import Docker
+from aiodocker.types import JSONValue
+
 from benchmarks.measure import median
 from onready import Engine, GraphBuilder
 from tests.docker import engines
@@ -44,11 +48,8 @@ def docker_run(host: str, image: str, count: int, window: int) -> None:
 
 async def bare(host: str, image: str, count: int, window: int) -> None:
     """The four calls, by as many workers as run at once."""
-    import aiohttp
-    from aiodocker import Docker
-
     connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
-    config = {
+    config: dict[str, JSONValue] = {
         "Image": image,
         "Cmd": PROGRAM,
         "HostConfig": {"Init": True, "LogConfig": LOG},

@@ -21,8 +21,10 @@ from onready.backends.docker.images import Images
 from onready.backends.docker.node import run_node
 from onready.backends.docker.options import NAMES, NodeOptions
 from onready.backends.docker.running import Desk
-from onready.backends.docker.secret import SecretMissing
 from onready.backends.results import config_failure, recorded
+from onready.engine.errors import SecretError
+from onready.engine.failure import failure_from
+from onready.engine.names import is_name
 from onready.engine.plugin import PluginConfig
 from onready.engine.spi import (
     Attempt,
@@ -108,8 +110,8 @@ class DockerBackend:
                 outcome = await run_command(
                     self._desk, work, options, attempt, report, rejoin=rejoin
                 )
-        except SecretMissing as error:
-            return Failed(config_failure(attempt, str(error)))
+        except SecretError as error:
+            return Failed(failure_from(error, node=str(attempt.key), attempt=attempt.number))
         if outcome is None:
             # Its container has been removed already, or never was: the record says which.
             return await recorded(attempt, attempt.catalog, report)
@@ -152,15 +154,15 @@ class DockerConfig(PluginConfig, NodeOptions):
     pull_silence: float = Field(default=120.0, gt=0)
     """Seconds without news after which a pull has failed."""
     login: dict[str, str] = Field(default_factory=dict)
-    """Credentials of registries: by the registry's host (`default` for images without one) a
-    reference, `env:VARIABLE` or `file:PATH`, to a text `USER:PASSWORD`."""
+    """Credentials of registries: by the registry's host (`default` for images without one) the
+    name of a secret, whose value is a text `USER:PASSWORD`."""
 
     @field_validator("login")
     @classmethod
     def _login(cls, values: dict[str, str]) -> dict[str, str]:
-        for host, reference in values.items():
-            if not reference.startswith(("env:", "file:")):
-                message = f"{host}: a reference begins with env: or file:"
+        for host, name in values.items():
+            if not is_name(name):
+                message = f"{host}: {name[:80]!r} cannot name a secret"
                 raise ValueError(message)
         return values
 

@@ -19,13 +19,15 @@ from onready.backends.docker.life import Ending
 from onready.backends.docker.options import NodeOptions
 from onready.backends.docker.outcomes import bad_end
 from onready.backends.docker.running import Desk, Job, run_job
-from onready.backends.docker.scratch import place
+from onready.backends.docker.scratch import SECRETS, place_secrets
 from onready.backends.outputs import collect_files, collect_text, inputs_of
+from onready.backends.relay import resolver
 from onready.backends.text import OutputText
-from onready.engine.errors import ValueMismatch
+from onready.engine.errors import SecretError, ValueMismatch
 from onready.engine.failure import failure_from
 from onready.engine.folders import make_private
 from onready.engine.spi import Attempt, Failed, Mount, Outcome, Reporter, Shell
+from onready.engine.values.secret import secret_inputs
 from onready.engine.worker import program
 
 
@@ -47,7 +49,7 @@ async def run_command(
             left.append(attempt.folder)
             await anyio.to_thread.run_sync(make_private, attempt.folder.parent)
         else:
-            given = await inputs_of(attempt, left)
+            given = await inputs_of(shell, attempt, left)
             order = await anyio.to_thread.run_sync(
                 partial(_prepare, shell, options, attempt, given, left)
             )
@@ -67,7 +69,7 @@ async def run_command(
         image = shell.image or options.image
         job = Job(attempt, options, image, order, attempt.catalog, LogFrames(output), judge)
         return await run_job(desk, job, report, rejoin=rejoin)
-    except ValueMismatch as error:
+    except (ValueMismatch, SecretError) as error:
         return Failed(failure_from(error, node=str(attempt.key), attempt=attempt.number))
     finally:
         if text is not None and text.spooled:
@@ -86,14 +88,21 @@ def _prepare(
 ) -> Order:
     """The folders that the container needs, and what it is started with. In a thread."""
     folder = attempt.folder
-    if options.secrets:
-        left.append(folder)
     if not shell.outputs:
         make_private(folder.parent)  # for the text, should it be long
-    order = place(folder, options.secrets)
-    order.argv = program.arguments(shell, given)
-    order.environment |= program.environment(shell, given)
-    order.user = invoking_user()
+    order = Order(program.arguments(shell, given), user=invoking_user())
+    hidden = secret_inputs(attempt.inputs)
+    shown = {name: text for name, text in given.items() if name not in hidden}
+    order.environment |= program.environment(shell, shown)
+    secrets = {f"{program.PREFIX}{name.upper()}": given[name] for name in hidden}
+    named = {**dict(shell.secrets), **options.secrets}
+    if named:
+        resolve = resolver(attempt)
+        secrets |= {variable: resolve(name) for variable, name in named.items()}
+    if secrets:
+        left.append(folder)
+        place_secrets(folder, secrets, order)
+        order.environment |= {f"{name}_FILE": f"{SECRETS}/{name}" for name in secrets}
     if shell.outputs:
         left.append(folder)
         work = make_private(folder / "work")

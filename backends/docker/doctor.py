@@ -118,7 +118,10 @@ async def _try(
     client: Client, config: DockerConfig, catalog: Catalog, folder: Path, mounts: list[Mount]
 ) -> AsyncGenerator[Finding]:
     attempt = _attempt(catalog, folder)
-    script = 'for place in "$@"; do [ -w "$place" ] || echo "$place"; done; (: >"$1/made") 2>/dev/null; true'
+    script = (
+        'for place in "$@"; do [ -w "$place" ] || echo "$place"; done; '
+        '(: >"$1/made") 2>/dev/null; true'
+    )
     argv = ("sh", "-c", script, "sh", *(mount.target for mount in mounts))
     order = Order(argv, {}, mounts, user=f"{os.getuid()}:{os.getgid()}")
     report = _Said()

@@ -12,8 +12,9 @@ from typing import Final, Literal, cast
 import anyio
 
 from onready.backends.docker.client import Client, Json, Refused, Unreachable
-from onready.backends.docker.secret import SecretMissing, read_secret
-from onready.engine.spi import Reporter
+from onready.backends.relay import resolver
+from onready.engine.errors import SecretError
+from onready.engine.spi import Attempt, Reporter
 
 Policy = Literal["always", "missing", "never"]
 _PAUSE: Final = 0.5
@@ -51,7 +52,7 @@ class _Progress:
 
 
 class Images:
-    """Pulls for one backend. `login`: credentials by reference, by registry."""
+    """Pulls for one backend. `login`: names of secrets, by registry."""
 
     def __init__(self, client: Client, login: Mapping[str, str], silence: float) -> None:
         self._client = client
@@ -60,22 +61,24 @@ class Images:
         self._locks: dict[str, anyio.Lock] = {}
         self._pulled: set[str] = set()
 
-    async def prepare(self, image: str, policy: Policy, report: Reporter) -> None:
+    async def prepare(self, image: str, policy: Policy, attempt: Attempt, report: Reporter) -> None:
         """Before a container is made: with the policy "always" pull it, once per backend.
 
         With the others nothing is asked: that an image is missing shows when it is needed.
         """
         if policy == "always":
-            await self._pull(image, report, again=False)
+            await self._pull(image, attempt, report, again=False)
 
-    async def missing(self, image: str, policy: Policy, words: str, report: Reporter) -> None:
+    async def missing(
+        self, image: str, policy: Policy, words: str, attempt: Attempt, report: Reporter
+    ) -> None:
         """The daemon has no such image: pull it, or ImageFault with the daemon's `words`."""
         if policy == "never":
             message = f"{words} (and pull is 'never')"
             raise ImageFault(message)
-        await self._pull(image, report, again=True)
+        await self._pull(image, attempt, report, again=True)
 
-    async def _pull(self, image: str, report: Reporter, *, again: bool) -> None:
+    async def _pull(self, image: str, attempt: Attempt, report: Reporter, *, again: bool) -> None:
         lock = self._locks.setdefault(image, anyio.Lock())
         async with lock:
             if image in self._pulled and not again:
@@ -83,9 +86,9 @@ class Images:
             if again and await self._client.has_image(image):
                 return  # somebody else has pulled it while we waited
             try:
-                auth = await anyio.to_thread.run_sync(self._credentials, image)
+                auth = await anyio.to_thread.run_sync(self._credentials, image, attempt)
                 await self._client.pull(image, auth, _Progress(image, report).tell, self._silence)
-            except (Refused, SecretMissing) as error:
+            except (Refused, SecretError) as error:
                 message = f"the image {image!r} cannot be pulled: {error}"
                 raise ImageFault(message) from error
             except Unreachable as error:
@@ -95,15 +98,15 @@ class Images:
                 raise Unreachable(message) from error
             self._pulled.add(image)
 
-    def _credentials(self, image: str) -> dict[str, str] | None:
+    def _credentials(self, image: str, attempt: Attempt) -> dict[str, str] | None:
         first, slash, _ = image.partition("/")
         host = first if slash and ("." in first or ":" in first or first == "localhost") else ""
-        reference = self._login.get(host or "default")
-        if reference is None:
+        name = self._login.get(host or "default")
+        if name is None:
             return None
-        user, colon, password = read_secret(reference).partition(":")
+        user, colon, password = resolver(attempt)(name).partition(":")
         if not colon:
-            message = f"the secret {reference!r} is no USER:PASSWORD"
-            raise SecretMissing(message)
+            message = f"the secret {name!r} is no USER:PASSWORD"
+            raise SecretError(message)
         found = {"username": user, "password": password}
         return {**found, "serveraddress": host} if host else found

@@ -6,6 +6,7 @@ only why there is none.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+import msgspec
 
 from onready.backends.docker.body import Order, invoking_user
 from onready.backends.docker.code import mounts
@@ -22,8 +24,8 @@ from onready.backends.docker.life import Ending
 from onready.backends.docker.options import NodeOptions
 from onready.backends.docker.outcomes import bad_end, failure
 from onready.backends.docker.running import Desk, Job, run_job
-from onready.backends.docker.scratch import place, write_private
-from onready.backends.relay import copy_blobs, reachable
+from onready.backends.docker.scratch import SECRETS, place_secrets, write_private
+from onready.backends.relay import copy_blobs, reachable, resolver
 from onready.backends.results import config_failure, envelope_of, recorded
 from onready.engine.errors import BackendError
 from onready.engine.spi import (
@@ -31,14 +33,22 @@ from onready.engine.spi import (
     Attempt,
     Call,
     Catalog,
+    Envelope,
     Failed,
     Mount,
     Outcome,
     Reporter,
     Succeeded,
 )
+from onready.engine.values.secret import secret_names
 from onready.engine.worker.record import encode_envelope
-from onready.engine.worker.single import BAD_ENVELOPE, FOLDER_VARIABLE, PATH_VARIABLE, TRY_AGAIN
+from onready.engine.worker.single import (
+    BAD_ENVELOPE,
+    FOLDER_VARIABLE,
+    PATH_VARIABLE,
+    SECRETS_VARIABLE,
+    TRY_AGAIN,
+)
 
 _HOME: Final = "/tmp"  # noqa: S108 - inside the container
 
@@ -55,9 +65,9 @@ async def run_node(
     """Run the function's container to its end; the outcome that it committed."""
     try:
         async with reachable(attempt, "container") as (catalog, access, inputs):
-            envelope = encode_envelope(envelope_of(attempt, call, access.url, inputs))
             order = Order(())
             if not rejoin:  # the container that is there has its files
+                envelope = envelope_of(attempt, call, access.url, inputs)
                 order = await anyio.to_thread.run_sync(
                     partial(_prepare, desk, call, options, attempt, access, envelope)
                 )
@@ -83,15 +93,30 @@ async def run_node(
 
 
 def _prepare(
-    desk: Desk, call: Call, options: NodeOptions, attempt: Attempt, access: Access, envelope: bytes
+    desk: Desk,
+    call: Call,
+    options: NodeOptions,
+    attempt: Attempt,
+    access: Access,
+    envelope: Envelope,
 ) -> Order:
     """The files that the container needs, and what it is started with. In a thread."""
     folder = attempt.folder
-    secrets = {**dict(access.secrets), **options.secrets}
-    order = place(folder, secrets)
     path = folder / "envelope.json"
-    write_private(path, envelope)
-    order.argv = _argv(options, path)
+    order = Order(_argv(options, path), user=invoking_user())
+    variables = {**dict(access.secrets), **options.secrets}
+    asked = secret_names(*attempt.inputs.values())
+    if variables or asked:
+        resolve = resolver(attempt)
+        values = {name: resolve(name) for name in asked}
+        values |= {variable: resolve(name) for variable, name in variables.items()}
+        place_secrets(folder, values, order)
+        order.environment[SECRETS_VARIABLE] = json.dumps(
+            {variable: f"{SECRETS}/{variable}" for variable in variables}
+        )
+        # Where the values are for whoever is inside, wherever they come from here.
+        envelope = msgspec.structs.replace(envelope, secrets=json.dumps([f"file:{SECRETS}"]))
+    write_private(path, encode_envelope(envelope))
     order.mounts.append(Mount(str(folder), str(folder)))
     order.mounts += access.mounts
     order.environment |= {
@@ -105,7 +130,6 @@ def _prepare(
             entry or desk.folder for entry in sys.path
         )
         order.workdir = desk.folder
-    order.user = invoking_user()
     return order
 
 

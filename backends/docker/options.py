@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from onready.engine.names import NAME_PATTERN
 from onready.engine.options import parse_memory
 from onready.engine.spi import Mount
 
@@ -22,7 +23,6 @@ _ULIMIT: Final = re.compile(r"(-1|[0-9]+)(?::(-1|[0-9]+))?\Z")
 _IMAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*\Z")
 _USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?\Z")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+:[A-Za-z0-9.:\[\]-]+\Z")
-_REFERENCE: Final = re.compile(r"(env|file):.+\Z")
 
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
@@ -74,8 +74,8 @@ class NodeOptions(BaseModel):
     environment: dict[str, Text] = Field(default_factory=dict)
     """Variables of the container."""
     secrets: dict[str, str] = Field(default_factory=dict)
-    """Files in `/run/secrets`, by name: `env:VARIABLE` or `file:PATH` of this machine says where
-    the content is. Python nodes find them in their environment, too."""
+    """Files in `/run/secrets`, by the name of the file; each is the name of a secret. To Python
+    nodes they are variables too; programs have the variable `NAME_FILE` with the path."""
     mounts: list[str] = Field(default_factory=list)
     """`SOURCE:TARGET` or `SOURCE:TARGET:ro`; the source is a path of this machine that exists, or
     the name of a volume."""
@@ -117,7 +117,7 @@ class NodeOptions(BaseModel):
     @field_validator("secrets")
     @classmethod
     def _secrets(cls, values: dict[str, str]) -> dict[str, str]:
-        _matching(values, _REFERENCE, "reference to a secret: env:VARIABLE or file:PATH")
+        _matching(values, NAME_PATTERN, "name of a secret")
         return values
 
     @field_validator("mounts")

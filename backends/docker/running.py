@@ -104,14 +104,14 @@ async def _fate(
 
 async def _run(desk: Desk, job: Job, life: Life, report: Reporter) -> Ending:
     policy = job.options.pull
-    await desk.images.prepare(job.image, policy, report)
+    await desk.images.prepare(job.image, policy, job.attempt, report)
     request = body(job.attempt, job.options, job.image, job.order)
     try:
         return await life.run(request)
     except Refused as error:
         if error.status != 404 or "image" not in error.message.lower():
             raise
-        await desk.images.missing(job.image, policy, error.message, report)
+        await desk.images.missing(job.image, policy, error.message, job.attempt, report)
     return await life.run(request)
 
 

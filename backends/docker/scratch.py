@@ -11,31 +11,26 @@ from pathlib import Path
 from typing import Final
 
 from onready.backends.docker.body import Order
-from onready.backends.docker.secret import read_secret
 from onready.engine.crashpoints import crash_point
 from onready.engine.folders import make_private
 from onready.engine.spi import Mount
-from onready.engine.worker.single import SECRETS_VARIABLE
 from onready.engine.worker.speaking import write_all
 
 SECRETS: Final = "/run/secrets"
 """Where a container finds its secrets, one file each."""
 
 
-def place(folder: Path, secrets: Mapping[str, str]) -> Order:
-    """An order with the attempt's secrets, if it has any. SecretMissing.
+def place_secrets(folder: Path, secrets: Mapping[str, str], order: Order) -> None:
+    """Write secrets, values by name, and have them mounted.
 
     They are files, never variables of the container: those can be read by whoever may ask the
     daemon.
     """
-    order = Order(())
     if secrets:
         here = make_private(folder / "secrets")
-        for name, reference in secrets.items():
-            write_private(here / name, read_secret(reference).encode())
+        for name, value in secrets.items():
+            write_private(here / name, value.encode())
         order.mounts.append(Mount(str(here), SECRETS, read_only=True))
-        order.environment[SECRETS_VARIABLE] = SECRETS
-    return order
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -20,7 +20,13 @@ from onready.engine.failure import failure_from
 from onready.engine.masking import mask_failure
 from onready.engine.names import NodeKey
 from onready.engine.scheduler.commands import RetryDue
-from onready.engine.scheduler.retry import DRIVER, TAKEOVERS, is_infrastructure, retry_delay
+from onready.engine.scheduler.retry import (
+    DRIVER,
+    TAKEOVERS,
+    UNSTARTED,
+    is_infrastructure,
+    retry_delay,
+)
 from onready.engine.scheduler.rules import may_start
 from onready.engine.scheduler.state import CANCELLING, Row
 
@@ -95,8 +101,11 @@ class Outcomes:
         now = self._dispatcher.now()
         self._dispatcher.inbox.append((row, NodeCancelled(0, now, row.key, number, reason)))
 
-    def driver_lost(self, row: Row, number: int) -> None:
-        """The attempt ended with the driver before this one: it is made again, but not for ever."""
+    def driver_lost(self, row: Row, number: int, reason: str = DRIVER) -> None:
+        """The attempt ended with the driver before this one: it is made again, but not for ever.
+
+        `reason` is DRIVER, or UNSTARTED, of which there may be any number.
+        """
         dispatcher = self._dispatcher
         died = self.takeovers.get(row.key, 0)
         now = dispatcher.now()
@@ -104,13 +113,13 @@ class Outcomes:
             self.cancelled(row, number, "its driver died, and its scope is stopped")
             return
         node = str(row.key)
-        if died >= TAKEOVERS:
+        if died >= TAKEOVERS and reason == DRIVER:
             message = f"its driver died {died + 1} times while it ran"
             failure = Failure("lost", message, node=node, attempt=number, reason=DRIVER)
             dispatcher.inbox.append((row, NodeLost(0, now, row.key, number, failure)))
             return
-        message = "its driver died while it ran"
-        failure = Failure("lost", message, node=node, attempt=number, reason=DRIVER)
+        message = f"its driver died {'before it began' if reason == UNSTARTED else 'while it ran'}"
+        failure = Failure("lost", message, node=node, attempt=number, reason=reason)
         dispatcher.inbox.append((row, NodeRetrying(0, now, row.key, number, 0.0, failure)))
         dispatcher.inbox.append((row, RetryDue(number)))
 

@@ -22,7 +22,7 @@ from onready.engine.dispatcher.report import AttemptReporter
 from onready.engine.errors import BackendError, Failure, FailureKind, NoCodec, StoreError
 from onready.engine.events import AttemptPlanned, NodeStarted, NodeSucceeded
 from onready.engine.names import dispatch_name
-from onready.engine.scheduler.retry import DRIVER, is_drivers
+from onready.engine.scheduler.retry import DRIVER, UNSTARTED, is_drivers
 from onready.engine.scheduler.rules import may_start
 from onready.engine.scheduler.state import PLANNED, READY, Row
 from onready.engine.spi import Attempt, Backend, Failed, Labels, Lost, Outcome, Succeeded
@@ -218,7 +218,9 @@ class RemoteFeed:
         if not ticket.recovers:
             return await self._backend.execute(attempt, reporter)
         outcome = await self._backend.recover(attempt, reporter)
-        return outcome or Lost(Failure("lost", "nothing of it is left", reason=DRIVER))
+        # Where attempts outlive their driver, one that is not there has not begun.
+        reason = UNSTARTED if self._adopt else DRIVER
+        return outcome or Lost(Failure("lost", "nothing of it is left", reason=reason))
 
     def _end(self, ticket: Ticket, outcome: Outcome | None, reporter: AttemptReporter) -> None:
         self._finish(ticket)
@@ -239,7 +241,7 @@ class RemoteFeed:
         else:
             assert isinstance(outcome, (Failed, Lost))
             if ticket.recovers and is_drivers(outcome.failure):
-                dispatcher.outcomes.driver_lost(row, ticket.number)
+                dispatcher.outcomes.driver_lost(row, ticket.number, outcome.failure.reason)
                 return
             lost = type(outcome) is Lost
             dispatcher.outcomes.failed(row, ticket.number, outcome.failure, lost=lost)

@@ -48,7 +48,7 @@ from onready.engine.scheduler.commands import (
     Skip,
     Start,
 )
-from onready.engine.scheduler.retry import is_drivers
+from onready.engine.scheduler.retry import DRIVER, is_drivers
 from onready.engine.scheduler.rules import may_start
 from onready.engine.scheduler.state import (
     BACKING_OFF,
@@ -147,7 +147,7 @@ class Replay:
         self._owed.pop(event.node, None)
         if isinstance(event, NodeRetrying):
             self._waits[row.key] = event
-            if is_drivers(event.failure):
+            if is_drivers(event.failure) and event.failure.reason == DRIVER:
                 takeovers = self._dispatcher.outcomes.takeovers
                 takeovers[row.key] = takeovers.get(row.key, 0) + 1
 

@@ -16,6 +16,9 @@ DRIVER: Final = "driver"
 
 Nobody's fault, so it uses up nothing; `TAKEOVERS` bounds it."""
 
+UNSTARTED: Final = "unstarted"
+"""The reason of one that was planned and not begun when its driver died; it counts for nothing."""
+
 TAKEOVERS: Final = 5
 """Drivers that may die while one node runs; then it is left alone, and the run fails by it."""
 
@@ -62,4 +65,4 @@ def _delay(policy: RetryPolicy, done: int) -> float:
 
 def is_drivers(failure: Failure) -> bool:
     """Whether the attempt was lost with its driver."""
-    return failure.kind == "lost" and failure.reason == DRIVER
+    return failure.kind == "lost" and failure.reason in {DRIVER, UNSTARTED}

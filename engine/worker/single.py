@@ -51,7 +51,7 @@ PATH_VARIABLE: Final = "ONREADY_PATH"
 FOLDER_VARIABLE: Final = "ONREADY_FOLDER"
 """The attempt's scratch folder, where the backend chose one."""
 SECRETS_VARIABLE: Final = "ONREADY_SECRETS"
-"""The folder of the attempt's secrets, a file each: they become variables of this process."""
+"""Variables of this process whose values are in files: a JSON object, paths by variable."""
 _VERSION: Final = 1
 
 
@@ -195,9 +195,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _take_secrets() -> None:
-    folder = os.environ.get(SECRETS_VARIABLE)
-    for path in Path(folder).iterdir() if folder else ():
-        os.environ[path.name] = path.read_text(encoding="utf-8")
+    given = os.environ.pop(SECRETS_VARIABLE, "")
+    for name, path in msgspec.json.decode(given, type=dict[str, str]).items() if given else ():
+        os.environ[name] = Path(path).read_text(encoding="utf-8")
 
 
 def _given(arguments: Sequence[str]) -> bytes:

@@ -17,6 +17,7 @@ from onready.backends.docker.backend import DockerBackend, DockerConfig
 from onready.backends.docker.body import identity
 from onready.engine.errors import BackendError, Failure
 from onready.engine.options import Resources
+from onready.engine.secrets import SecretProviders
 from onready.engine.spi import Attempt, Failed, Lost, Outcome, Shell
 from onready.engine.testing.fakes import RecordingReporter
 from tests.backends.kit import Bench, directory, failure
@@ -178,10 +179,11 @@ async def test_secrets_are_files_and_not_in_what_the_daemon_tells(
     canary = "canary-5f1d7c"
     monkeypatch.setenv("MY_TOKEN", canary)
     gate = tmp_path / "gate"
-    text = f"while [ ! -e {gate} ]; do sleep 0.05; done; cat /run/secrets/TOKEN | wc -c"
+    text = f"while [ ! -e {gate} ]; do sleep 0.05; done; cat $TOKEN_FILE | wc -c"
     attempt = replace(
         room.script(text),
-        options={"secrets": {"TOKEN": "env:MY_TOKEN"}, "mounts": [f"{tmp_path}:{tmp_path}"]},
+        options={"secrets": {"TOKEN": "MY_TOKEN"}, "mounts": [f"{tmp_path}:{tmp_path}"]},
+        secrets=SecretProviders(),
     )
     outcomes: list[Outcome] = []
 
@@ -197,9 +199,9 @@ async def test_secrets_are_files_and_not_in_what_the_daemon_tells(
         assert canary not in told
         gate.touch()
     assert str(await room.value(outcomes[0])).strip() == str(len(canary))
-    missing = replace(room.script("true"), options={"secrets": {"TOKEN": "env:NO_SUCH_VARIABLE"}})
+    missing = replace(attempt, name=attempt.name + "b", options={"secrets": {"TOKEN": "NONE"}})
     found = failure(await room.run(missing))
-    assert (found.kind, "NO_SUCH_VARIABLE" in found.message) == ("config", True)
+    assert "no provider has the secret 'NONE'" in found.message
 
 
 # --- stopping, adopting, clashing ------------------------------------------------------------------

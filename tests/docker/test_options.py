@@ -18,7 +18,7 @@ BAD: list[tuple[Mapping[str, object], str]] = [
     ({"pull": "sometimes"}, "pull: Input should be 'always', 'missing' or 'never'"),
     ({"code": "git"}, "code: Input should be 'image' or 'mount'"),
     ({"environment": {"A-B": "x"}}, "environment: 'A-B' cannot name a variable"),
-    ({"secrets": {"TOKEN": "hunter2"}}, "secrets: TOKEN: 'hunter2' is no reference"),
+    ({"secrets": {"TOKEN": "a b"}}, "secrets: TOKEN: 'a b' is no name of a secret"),
     ({"mounts": ["here"]}, "mounts: 'here' is no mount"),
     ({"mounts": ["/a:/b:rx"]}, "mounts: '/a:/b:rx': the third part"),
     ({"mounts": ["../a:/b"]}, "mounts: '../a:/b': the source is an absolute path"),
@@ -59,7 +59,7 @@ def test_mounts_are_paths_or_volumes() -> None:
 def test_settings_are_checked_as_all_settings_are() -> None:
     with pytest.raises(ConfigError, match=r"backends\.docker\.imge.*image"):
         create("onready.backends", {"type": "docker", "imge": "a"}, "backends.docker")
-    with pytest.raises(ConfigError, match="a reference begins with env: or file:"):
+    with pytest.raises(ConfigError, match="cannot name a secret"):
         create("onready.backends", {"type": "docker", "login": {"default": "me:secret"}})
     config = create("onready.backends", {"type": "docker", "image": "a", "limit": 3})
     assert isinstance(config, DockerConfig)
