@@ -33,7 +33,10 @@ from tests.docker import engines
 
 PROGRAM = ["/bin/true"]
 PATIENCE = 600.0
-LOG = {"Type": "local", "Config": {"max-size": "64g", "max-file": "1", "compress": "false"}}
+LOG: dict[str, JSONValue] = {
+    "Type": "local",
+    "Config": {"max-size": "64g", "max-file": "1", "compress": "false"},
+}
 
 
 def docker_run(host: str, image: str, count: int, window: int) -> None:

@@ -198,7 +198,7 @@ class GraphBuilder:
         `command` is the whole of it: the image's own entry point is not put before it. Nothing of
         onready is needed in the image. The default backend is `docker`.
         """
-        if not (isinstance(image, str) and image):
+        if not image:
             message = f"{image!r:.80} cannot name an image"
             raise Code.G043.error(message, here(), 'Give a text: "busybox:1.36".')
         recorder = self._open()

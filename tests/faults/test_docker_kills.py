@@ -72,9 +72,9 @@ async def failures(folder: Path) -> list[str]:
     return [repr(event) for event in events if isinstance(event, NodeFailed | NodeLost)]
 
 
-@pytest.mark.parametrize("live", [False, True], ids=["", "live-restore"])
+@pytest.mark.parametrize("live", [False, True][: size(1, 2)])
 async def test_killed_drivers_and_daemons_change_nothing(tmp_path: Path, live: bool) -> None:
-    count, kills = size(12, 50), size(3, 20)
+    count, kills, pause = size(8, 50), size(2, 20), size(1, 2)
     chance = random.Random(8)
     arguments = ("--live-restore",) if live else ()
     expected = "succeeded " + " ".join(str(number * number) for number in range(count))
@@ -82,7 +82,7 @@ async def test_killed_drivers_and_daemons_change_nothing(tmp_path: Path, live: b
         said = ""
         done = 0
         while not said:
-            with driver(tmp_path, daemon.host, count, 0.5) as child:
+            with driver(tmp_path, daemon.host, count, pause) as child:
                 assert child.stdout is not None
                 first = child.stdout.readline().strip()
                 assert first == "drives", (first, await failures(tmp_path), done)
