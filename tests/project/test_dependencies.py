@@ -21,6 +21,8 @@ OPTIONAL = {
     "pandas": "codecs, for those who use it",
     "polars": "codecs, for those who use it",
     "pyarrow": "codecs, for those who use it",
+    "aiodocker": "the extra `docker`",
+    "aiohttp": "the extra `docker`",
     "obstore": "the extra `objects`",
     "trio": "only where the host runs on it",
     "pydantic_core": "comes with pydantic",
