@@ -16,7 +16,7 @@ import anyio
 
 from onready.backends.docker.frames import LogFrames
 from onready.backends.docker.pump import LogPump, StreamEnd
-from onready.engine.errors import BackendError
+from onready.engine.errors import BackendError, PluginError
 
 if TYPE_CHECKING:
     import aiohttp
@@ -184,8 +184,8 @@ class Client:
 def find_socket(given: str) -> str:
     """The path of the daemon's socket, as the `docker` command finds it; reads files.
 
-    `given`, or DOCKER_HOST, or the current context's, or the usual places. BackendError where
-    there is none, or where it is no socket of this machine.
+    `given`, or DOCKER_HOST, or the current context's, or the usual places. PluginError where
+    there is none: Docker is not installed here. BackendError where it is no socket of this machine.
     """
     import os
     from pathlib import Path
@@ -211,7 +211,7 @@ def find_socket(given: str) -> str:
         "no Docker socket was found: is the daemon running? "
         f"Looked at {', '.join(map(str, places))}; set DOCKER_HOST, or host= of the backend"
     )
-    raise BackendError(message)
+    raise PluginError(message)
 
 
 def _of_context() -> str:
@@ -237,7 +237,10 @@ def _of_context() -> str:
 
 @asynccontextmanager
 async def open_client(host: str, deadline: float) -> AsyncGenerator[Client]:
-    """A client for the daemon at `host`. BackendError where nobody answers there."""
+    """A client for the daemon at `host`.
+
+    BackendError where nobody answers there, PluginError where there is no Docker at all.
+    """
     import sniffio
 
     if sniffio.current_async_library() != "asyncio":
@@ -270,5 +273,5 @@ def _load() -> tuple[type[aiohttp.UnixConnector], type[Docker]]:
         from aiohttp import UnixConnector
     except ImportError as error:
         message = "the docker backend needs aiodocker: pip install 'onready[docker]'"
-        raise BackendError(message) from error
+        raise PluginError(message) from error
     return UnixConnector, Docker

@@ -24,7 +24,7 @@ from onready.backends.docker.client import Client, Refused, find_socket, open_cl
 from onready.backends.docker.frames import LogFrames
 from onready.backends.docker.life import Life, StartRefused
 from onready.backends.docker.options import NodeOptions
-from onready.engine.errors import BackendError
+from onready.engine.errors import BackendError, PluginError
 from onready.engine.names import NodeKey, dispatch_name
 from onready.engine.options import Resources
 from onready.engine.spi import Attempt, Catalog, Mount, Shell
@@ -53,7 +53,7 @@ async def look(config: DockerConfig, catalog: Catalog) -> AsyncGenerator[Finding
     """
     try:
         path = await anyio.to_thread.run_sync(find_socket, config.host)
-    except BackendError as error:
+    except (BackendError, PluginError) as error:
         yield Finding("socket", "fail", str(error), "start Docker, or set DOCKER_HOST")
         return
     yield Finding("socket", "ok", path)
@@ -63,7 +63,7 @@ async def look(config: DockerConfig, catalog: Catalog) -> AsyncGenerator[Finding
                 yield finding
             async for finding in _container(client, config, catalog):
                 yield finding
-    except BackendError as error:
+    except (BackendError, PluginError) as error:
         cure = "is the daemon running, and may this user use the socket (group docker)?"
         yield Finding("daemon", "fail", str(error), cure)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 
 from onready import Engine, GraphBuilder
-from onready.engine.errors import OnreadyError, RunLeaseHeld, RunNotFound
+from onready.engine.errors import OnreadyError, RunConflict, RunLeaseHeld, RunNotFound
 from onready.engine.graph import Bound
 from onready.engine.options import Retry
 from tests.docker.engines import SHELL
@@ -55,6 +55,8 @@ async def drive(folder: Path, host: str, count: int, pause: float) -> str:
             try:
                 run = await engine.resume("r", bound)
             except RunNotFound:
+                run = await engine.start(bound, id="r")
+            except RunConflict:  # it had ended when its driver was killed
                 run = await engine.start(bound, id="r")
             except RunLeaseHeld:
                 await anyio.sleep(0.1)
