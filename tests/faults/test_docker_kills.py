@@ -74,7 +74,7 @@ async def failures(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("live", [False, True][: size(1, 2)])
 async def test_killed_drivers_and_daemons_change_nothing(tmp_path: Path, live: bool) -> None:
-    count, kills, pause = size(8, 50), size(2, 20), size(1, 2)
+    count, kills, pause = size(8, 50), size(2, 20), size(1, 3)
     chance = random.Random(8)
     arguments = ("--live-restore",) if live else ()
     expected = "succeeded " + " ".join(str(number * number) for number in range(count))
