@@ -8,6 +8,8 @@ decides by inspection what to do next.
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
@@ -108,16 +110,27 @@ class Client:
         silence: float,
     ) -> None:
         """Pull the image; `tell` gets each report. Unreachable after `silence` seconds without."""
+        # Not by aiodocker: it leaves the connection open where a pull is given up.
+        import aiohttp
+        from yarl import URL
+
         whole = image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
+        base = f"{self._docker.docker_host}/{self._docker.api_version}/images/create"
+        headers = {"X-Registry-Auth": _encoded(auth)} if auth else {}
 
         async def pull() -> None:
-            reports = self._docker.images.pull(
-                whole, auth=dict(auth) if auth else None, stream=True, timeout=None
+            call = self._docker.session.post(
+                URL(base).with_query(fromImage=whole),
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=None),
             )
             with anyio.fail_after(silence) as scope:
-                async for report in reports:
-                    scope.deadline = anyio.current_time() + silence
-                    tell(cast("Json", report))
+                async with call as answer:
+                    if answer.status >= 400:
+                        raise Refused(answer.status, _message(await answer.read()))
+                    async for line in answer.content:
+                        scope.deadline = anyio.current_time() + silence
+                        _tell(line, tell)
 
         await self.ask("pull", pull, float("inf"))
 
@@ -181,6 +194,28 @@ class Client:
         return await self._pump.read(target, frames.feed, self.deadline)
 
 
+def _encoded(auth: Mapping[str, str]) -> str:
+    """Credentials, as the daemon takes them in a header."""
+    return base64.urlsafe_b64encode(json.dumps(dict(auth)).encode()).decode()
+
+
+def _message(answer: bytes) -> str:
+    """The daemon's words in a refusal."""
+    try:
+        return str(json.loads(answer)["message"])
+    except (ValueError, KeyError, TypeError):
+        return answer.decode("utf-8", "replace").strip()
+
+
+def _tell(line: bytes, tell: Callable[[Json], None]) -> None:
+    """One report of a pull. Refused where it says that the pull has failed: the status was good."""
+    if line.strip():
+        report = cast("Json", json.loads(line))
+        if "error" in report:
+            raise Refused(500, str(report["error"]))
+        tell(report)
+
+
 def find_socket(given: str) -> str:
     """The path of the daemon's socket, as the `docker` command finds it; reads files.
 
@@ -217,7 +252,6 @@ def find_socket(given: str) -> str:
 def _of_context() -> str:
     """The address of the current context of the `docker` command; "" for the default one."""
     import hashlib
-    import json
     import os
     from pathlib import Path
 

@@ -23,6 +23,7 @@ OPTIONAL = {
     "pyarrow": "codecs, for those who use it",
     "aiodocker": "the extra `docker`",
     "aiohttp": "the extra `docker`",
+    "yarl": "comes with aiohttp",
     "obstore": "the extra `objects`",
     "trio": "only where the host runs on it",
     "pydantic_core": "comes with pydantic",
