@@ -273,13 +273,14 @@ def _of_context() -> str:
 async def open_client(host: str, deadline: float) -> AsyncGenerator[Client]:
     """A client for the daemon at `host`.
 
-    BackendError where nobody answers there, PluginError where there is no Docker at all.
+    BackendError where nobody answers there, PluginError where there is no Docker at all, or none
+    for this event loop.
     """
     import sniffio
 
     if sniffio.current_async_library() != "asyncio":
         message = "the docker backend works in asyncio's event loop alone (aiohttp does)"
-        raise BackendError(message)
+        raise PluginError(message)
     path = await anyio.to_thread.run_sync(find_socket, host)
     # In a thread: the import reads many files.
     connect, make = await anyio.to_thread.run_sync(_load)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def lack() -> str:
 
 
 @contextmanager
-def daemon(*arguments: str) -> Iterator[Daemon]:
+def daemon(*arguments: str) -> Generator[Daemon]:
     """An engine of one's own; gone afterwards, with all it holds."""
     folder = Path(tempfile.mkdtemp(prefix="onready-docker-"))
     made = Daemon(folder)

@@ -265,6 +265,7 @@ async def test_one_that_was_left_running_is_adopted_and_one_that_ended_is_harves
                 while attempt.name in await room.docker("ps", "--format", "{{.Names}}"):
                     await anyio.sleep(0.05)
         report = RecordingReporter()
+        outcome: Outcome | None = None
         config = DockerConfig(host=engine, image=SHELL)
         async with config.open() as other, anyio.create_task_group() as tasks:
             tasks.start_soon(_touch_soon, gate)

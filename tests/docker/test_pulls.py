@@ -108,7 +108,7 @@ async def test_always_is_once_while_the_backend_is_open(tmp_path: Path) -> None:
     async with served(tmp_path) as (registry, client):
         images = Images(client, {}, 5.0)
         for policy in ("always", "always", "missing", "never"):
-            await images.prepare("a:1", policy, attempt(tmp_path), RecordingReporter())  # type: ignore[arg-type] # a literal
+            await images.prepare("a:1", policy, attempt(tmp_path), RecordingReporter())
         assert registry.pulled == ["a:1"]
 
 

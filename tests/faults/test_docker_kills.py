@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def anyio_backend() -> str:
 
 
 @contextmanager
-def driver(folder: Path, host: str, count: int, pause: float) -> Iterator[subprocess.Popen[str]]:
+def driver(folder: Path, host: str, count: int, pause: float) -> Generator[subprocess.Popen[str]]:
     """A driver of its own process; killed in the end."""
     words = (str(folder), host, str(count), str(pause))
     child = subprocess.Popen(
