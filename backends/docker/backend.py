@@ -22,6 +22,7 @@ from onready.backends.docker.node import run_node
 from onready.backends.docker.options import NAMES, NodeOptions
 from onready.backends.docker.running import Desk
 from onready.backends.results import config_failure, recorded
+from onready.backends.threads import thread_limits
 from onready.engine.errors import SecretError
 from onready.engine.failure import failure_from
 from onready.engine.names import is_name
@@ -173,5 +174,8 @@ class DockerConfig(PluginConfig, NodeOptions):
         folder = await anyio.to_thread.run_sync(lambda: str(Path.cwd()))
         async with open_client(self.host, self.deadline) as client:
             images = Images(client, self.login, self.pull_silence)
-            desk = Desk(client, images, folder, self.start_deadline, self.patience)
-            yield DockerBackend(desk, client, options, self.limit or 2 * cpu_count())
+            cpus = cpu_count()
+            limit = self.limit or 2 * cpus
+            threads = thread_limits(cpus, limit)
+            desk = Desk(client, images, folder, self.start_deadline, self.patience, threads)
+            yield DockerBackend(desk, client, options, limit)

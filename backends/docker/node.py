@@ -119,7 +119,9 @@ def _prepare(
     write_private(path, encode_envelope(envelope))
     order.mounts.append(Mount(str(folder), str(folder)))
     order.mounts += access.mounts
+    cpus = int(attempt.resources.cpu)
     order.environment |= {
+        **(dict.fromkeys(desk.threads, str(cpus)) if cpus else desk.threads),
         "HOME": _HOME,
         FOLDER_VARIABLE: str(folder / "scratch"),
         **dict(access.environment),

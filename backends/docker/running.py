@@ -30,6 +30,8 @@ class Desk:
     """The working folder of the driver."""
     start_deadline: float
     patience: float
+    threads: dict[str, str]
+    """Variables that keep native libraries of Python nodes to their share of the processors."""
 
 
 @dataclass(slots=True)

@@ -22,13 +22,13 @@ import anyio.lowlevel
 import msgspec
 from pydantic import Field
 
-from onready.backends.local.environment import thread_limits
 from onready.backends.local.host import Host, open_host
 from onready.backends.local.machine import cpu_count
 from onready.backends.local.running import Ending, bad_end, warn_unkillable
 from onready.backends.local.worker import Died, Worker
 from onready.backends.relay import durable, secret_settings
 from onready.backends.results import TAIL
+from onready.backends.threads import thread_limits
 from onready.engine.crashpoints import crash_point
 from onready.engine.errors import BackendError, StoreError
 from onready.engine.plugin import PluginConfig

@@ -167,7 +167,7 @@ async def test_a_bad_line_changes_neither_verdict_nor_output(engine: str, tmp_pa
         bench = Bench(catalog, tmp_path)
         line.cut = 0.5
         anew = 0
-        for number in range(size(8, 200)):
+        for number in range(size(5, 200)):
             report = RecordingReporter()
             found = await fate(backend, script(bench, CHATTY), report)
             if found is None:
@@ -179,7 +179,7 @@ async def test_a_bad_line_changes_neither_verdict_nor_output(engine: str, tmp_pa
             assert hashlib.sha256(output.removesuffix(b"\n")).hexdigest() == digest, number
             assert report.output("stderr") == errors
         assert line.cuts
-        assert anew <= size(8, 200) // 2
+        assert anew <= size(5, 200) // 2
     left = await anyio.to_thread.run_sync(engines.docker, engine, "ps", "-aq")
     assert not left
 
