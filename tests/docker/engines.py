@@ -91,7 +91,17 @@ def lack() -> str:
     ]
     if missing:
         return f"{', '.join(missing)} not installed"
-    return "" if os.geteuid() == 0 else "a Docker engine of our own needs root"
+    if os.geteuid() != 0 or not _may_mount():
+        return "a Docker engine of our own needs root, and the right to mount"
+    return ""
+
+
+def _may_mount() -> bool:
+    """Whether this process has CAP_SYS_ADMIN: root in a container often has not."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> 21 & 1)
+    return False
 
 
 @contextmanager
