@@ -102,6 +102,7 @@ class Scheduler(Ends):
         handlers = self._handlers
         for row, event in facts:
             if row is None:
+                self._drain_ends()
                 if type(event) is RunCancelling:
                     self._cancel_run()
                 elif type(event) is GraceOver:
@@ -190,13 +191,14 @@ class Scheduler(Ends):
 
     def _on_failed(self, row: Row, event: Input) -> None:
         assert type(event) is NodeFailed
+        # What had ended when this came did so before it: a replay sees each fact alone.
+        self._drain_ends()
         if row.kind == "repeat" and row.body is not None and awaits_decision(row.body):
             # Its limit is reached, or its test cannot be read.
             row.failure = event.failure
             row.body.decided = True
             row.body.failed += 1
             self._failed.append(row)
-            # At once, not later: what else is in this batch happened after it.
             self._close(row.body)
         elif self._attempt_ends(row, event.attempt, What.FAILED):
             row.failure = event.failure
@@ -204,6 +206,7 @@ class Scheduler(Ends):
 
     def _on_lost(self, row: Row, event: Input) -> None:
         assert type(event) is NodeLost
+        self._drain_ends()
         if self._attempt_ends(row, event.attempt, What.LOST):
             row.failure = event.failure
             self._bad_end(row)
@@ -233,6 +236,7 @@ class Scheduler(Ends):
 
     def _on_cancelled(self, row: Row, event: Input) -> None:
         assert type(event) is NodeCancelled
+        self._drain_ends()
         waits = row.state in {WAITING, READY, BACKING_OFF} and event.attempt == row.attempt
         if self.deferred and waits:
             # In a replay: the log says what the sweep had done.

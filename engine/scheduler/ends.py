@@ -176,7 +176,7 @@ class Ends:
             row = rows[position]
             if scope.left < scope.total and row.pending and row.state is WAITING:
                 # Some rows ended before this one was opened: their count-down missed it.
-                self._catch_up(row)
+                self._catch_up(row, begin)
             if not row.pending and row.state is WAITING:
                 self._ready(row)
 
@@ -185,11 +185,11 @@ class Ends:
         for row in scope.rows[begin:]:
             row.attempt = row.past = self.past.get(row.key, 0)
 
-    def _catch_up(self, row: Row) -> None:
+    def _catch_up(self, row: Row, begin: int) -> None:
+        """Count the ends of rows before `begin`; those made with this one feed it themselves."""
         rows = row.scope.rows
-        opened = len(rows)
         for position in row.node.waits:
-            if position < opened:
+            if position < begin:
                 upstream = rows[position]
                 if upstream.state is SUCCEEDED:
                     row.pending -= 1
@@ -357,8 +357,10 @@ class Ends:
         todo = [self.root]
         while todo:
             scope = todo.pop()
-            todo.extend(row.body for row in scope.rows if row.body is not None)
-            if scope.cancelling and not scope.forced and not scope.closed:
+            if not scope.cancelling:
+                todo.extend(row.body for row in scope.rows if row.body is not None)
+            elif not (scope.forced or scope.closed):
+                # The sweep takes it to all that is inside.
                 scope.forced = True
                 self._stop(scope)
 

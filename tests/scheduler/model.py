@@ -1,8 +1,7 @@
 """What DESIGN.md §3 and §4 say of readiness, ends, stops and cancellation, worked out naively.
 
-Nothing is counted and nothing is queued: after each batch of facts the whole tree is looked at
-again until nothing changes. It is slow and plain, and written without a look at the scheduler's
-own way.
+Nothing is counted and nothing is queued: after each fact the whole tree is looked at again until
+nothing changes. It is slow and plain, and written without a look at the scheduler's own way.
 
 A stop is a flag on the body in which it began; everything inside is looked up from there. What a
 stop leaves no time for ends without running. The scheduler comes to it in pieces, while facts
@@ -181,6 +180,14 @@ class Model:
             if unit.phase in {"idle", "pausing"} and (unit.stop or unit.blocked)
         ]
 
+    def unsaid(self) -> set[tuple[str, str]]:
+        """What the scheduler should have said; not that a rescue goes on which was then stopped."""
+        return {
+            (what, key)
+            for what, key in self.due
+            if what != "open again" or not self.by_key[key].stop
+        }
+
     # --- facts about tasks --------------------------------------------------------------------
 
     def planned(self, unit: Unit, attempt: int) -> None:
@@ -272,6 +279,7 @@ class Model:
             assert not tried, f"{unit.key} had an attempt"
             stopped = unit.stop and unit.hears_of_a_failure and self.on_error != "cancel"
             assert stopped or unit.blocked, f"{unit.key} goes on"
+        self.due.discard(("open again", unit.key))
         unit.end(word)
         self.settle()
 

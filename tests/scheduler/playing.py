@@ -156,7 +156,7 @@ class Playing:
         commands = self.scheduler.handle([(row, event) for row, event, _ in facts])
         for _, _, tell_model in facts:
             tell_model()
-        self.model.settle()
+            self.model.settle()
         assert self.scheduler.late >= late + self.stale
         self.stale = 0
         self._take(commands)
@@ -188,7 +188,18 @@ class Playing:
                 self.end = command
             else:
                 self._told_end(command)
+        self._see_what_was_given_up()
         self._compare(quiet=quiet)
+
+    def _see_what_was_given_up(self) -> None:
+        """Rows that were not opened yet when their scope was swept: nothing is said of them."""
+        todo = [self.scheduler.root]
+        while todo:
+            scope = todo.pop()
+            todo += [row.body for row in scope.rows if row.body is not None]
+            if scope.unopened:
+                owner = scope.owner
+                self._told_all_ended(self.model.root if owner is None else self._unit(owner))
 
     def _started(self, row: Row) -> None:
         assert row.state is READY
@@ -254,7 +265,7 @@ class Playing:
     # --- comparing ----------------------------------------------------------------------------
 
     def _compare(self, *, quiet: bool) -> None:
-        assert not self.model.due, "not said"
+        assert not self.model.unsaid(), "not said"
         startable = self.model.startable()
         ready: set[str] = set()
         for row, unit in self.units.values():

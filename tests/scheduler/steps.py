@@ -8,6 +8,7 @@ from typing import Self
 from onready.engine.errors import Failure
 from onready.engine.events import (
     NodeFailed,
+    NodeLost,
     NodeRetrying,
     NodeStarted,
     NodeSucceeded,
@@ -17,7 +18,19 @@ from onready.engine.events import (
 from onready.engine.names import NodeKey
 from onready.engine.options import OnError
 from onready.engine.plan.model import Plan
-from onready.engine.scheduler.commands import Close, Command, Drop, End, Fact, Open, Skip, Start
+from onready.engine.scheduler.commands import (
+    Close,
+    Command,
+    Decide,
+    Decided,
+    Drop,
+    End,
+    Fact,
+    GraceOver,
+    Open,
+    Skip,
+    Start,
+)
 from onready.engine.scheduler.core import Scheduler
 from onready.engine.scheduler.invariants import check
 from onready.engine.scheduler.state import READY, Row, Scope
@@ -97,9 +110,21 @@ class Steps:
         row = self[key]
         return row, NodeRetrying(0, 0.0, row.key, self._number(row), 1.0, why or failure())
 
-    def open(self, key: str, count: int | None = None) -> Fact:
+    def lose(self, key: str) -> Fact:
         row = self[key]
-        return row, ScopeOpened(0, 0.0, row.key, count)
+        return row, NodeLost(0, 0.0, row.key, self._number(row), failure("lost"))
+
+    def open(self, key: str, count: int | None = None, arm: str | None = None) -> Fact:
+        """A body is known; of a repeat, iteration `count`."""
+        row = self[key]
+        return row, ScopeOpened(0, 0.0, row.key, count, arm)
+
+    def decide(self, key: str) -> Fact:
+        """No iteration follows."""
+        return self[key], Decided()
+
+    def grace_over(self) -> Fact:
+        return None, GraceOver()
 
     def cancel(self) -> Fact:
         return None, RunCancelling(0, 0.0, "enough", 1.0)
@@ -127,5 +152,5 @@ def _in_words(command: Command) -> str:
         return f"{said} {command.status}"
     if isinstance(command, Skip | Drop):
         return f"{said}: {command.reason}"
-    assert isinstance(command, Open) or name == "cancel"
+    assert isinstance(command, Open | Decide) or name == "cancel"
     return said
