@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.bounds import run_bounds
 from benchmarks.profiling import profile
+from benchmarks.replay import measure_replay
 from benchmarks.report import (
     HEADER,
     Report,
@@ -29,7 +30,7 @@ from benchmarks.startup import measure_startup
 from benchmarks.suite import run_all
 
 README = Path(__file__).with_name("README.md")
-EXTRAS = ("map/memory", "map/sqlite", "startup")
+EXTRAS = ("map/memory", "map/sqlite", "replay", "startup")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,6 +64,8 @@ def _measure(options: argparse.Namespace) -> int:
     for log in LOGS:
         if f"map/{log}" in extras:
             report.bounds.append(run_bounds(log, options.map_size))
+    if "replay" in extras:
+        report.replay = measure_replay(options.map_size)
     if "startup" in extras:
         report.startup = measure_startup(options.pairs)
     print("\n".join(tail_lines(report)) if text else as_json(report), flush=True)
@@ -102,7 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--pairs", type=_count, default=5, help="pairs a scenario (default 5)")
     parser.add_argument(
-        "--map-size", type=_count, default=100_000, metavar="N", help="nodes of the large map"
+        "--map-size",
+        type=_count,
+        default=100_000,
+        metavar="N",
+        help="nodes of the large map and of the replay",
     )
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON there")

@@ -7,8 +7,11 @@ the floor's as well as the engine's.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Final
+
+from benchmarks.measure import cpu_seconds
 
 
 async def a0() -> int:
@@ -66,6 +69,21 @@ async def waiting_item(value: int) -> int:
     """One item of a map that is not done before it is cancelled."""
     await asyncio.sleep(3600)
     return value
+
+
+holding: asyncio.Event | None = None
+"""Set by the process whose last node holds it up: told when that node began."""
+began: list[tuple[float, float]] = []
+"""When the last node began: wall and processor time of this process, in seconds."""
+
+
+async def last() -> int:
+    """The last node of a run that is interrupted."""
+    began.append((time.perf_counter(), cpu_seconds(processes=False)))
+    if holding is not None:
+        holding.set()
+        await asyncio.sleep(3600)
+    return 1
 
 
 ASYNC: Final[Sequence[Callable[..., Coroutine[object, object, int]]]] = (a0, a1, a2, a3)

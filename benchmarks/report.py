@@ -16,6 +16,7 @@ import msgspec
 
 from benchmarks.bounds import Bounds
 from benchmarks.measure import median
+from benchmarks.replay import Replay
 from benchmarks.startup import Startup
 from benchmarks.suite import Row
 
@@ -49,6 +50,7 @@ class Report(msgspec.Struct):
     pairs: int
     rows: list[Row] = []
     bounds: list[Bounds] = []
+    replay: Replay | None = None
     startup: Startup | None = None
 
     @property
@@ -61,7 +63,9 @@ class Report(msgspec.Struct):
 
     def _verdicts(self) -> list[tuple[str, float, float, str]]:
         found = [verdict for bounds in self.bounds for verdict in bounds.verdicts()]
-        return found + (self.startup.verdicts() if self.startup is not None else [])
+        for extra in (self.replay, self.startup):
+            found += extra.verdicts() if extra is not None else []
+        return found
 
 
 def this_machine() -> Machine:
@@ -141,6 +145,10 @@ def tail_lines(report: Report) -> Iterator[str]:
         cost = 1e6 * bounds.cpu / bounds.nodes
         yield f"map of {bounds.nodes} nodes, {bounds.log}: {cost:.2f} us a node"
         yield from map(verdict_line, bounds.verdicts())
+    if report.replay is not None:
+        yield ""
+        yield f"resume of a run with {report.replay.nodes} nodes, sqlite"
+        yield from map(verdict_line, report.replay.verdicts())
     if report.startup is not None:
         yield ""
         yield "start-up"

@@ -180,7 +180,7 @@ class Dispatcher:
         resumed = options.resumed
         # A run that begins under a later epoch had a driver of which nothing was recorded.
         died = epoch > 1 if resumed is None else not resumed.retry
-        self.caution = Caution(self) if died and self.durable else None
+        self.caution: Caution | None = Caution(self) if died and self.durable else None
         self.lease: HeldLease | None = None
         self.loop: Loop
         self._thread = threading.get_ident()

@@ -28,7 +28,7 @@ from onready import (
 from onready.backends.local.pool import ThreadBackend
 from onready.engine.engine import EngineOptions
 from onready.engine.errors import RunCancelled, RunLeaseHeld
-from onready.engine.events import RunStarted
+from onready.engine.events import RunResumed, RunStarted
 from onready.engine.spi import RunFilter
 from onready.engine.testing.fakes import FakeBackend, Script
 from onready.storage.directory import DirectoryCatalog
@@ -224,7 +224,7 @@ async def test_an_ended_run_says_how_it_ended_to_who_asks_later(tmp_path: Path) 
     assert work.calls == []
 
 
-async def test_an_interrupted_run_is_not_begun_again(tmp_path: Path) -> None:
+async def test_an_interrupted_run_is_gone_on_with(tmp_path: Path) -> None:
     async with SqliteRunLog(tmp_path / "log.db") as log:
         async with Engine(run_log=log, folder=tmp_path / "s") as engine:
             await engine.run(work.add_one.bind(1))
@@ -235,8 +235,14 @@ async def test_an_interrupted_run_is_not_begun_again(tmp_path: Path) -> None:
         lease = await log.lease("broken", "somebody", 60.0)
         await log.append("broken", lease.epoch, [first])
         async with Engine(run_log=log, folder=tmp_path / "s") as engine:
-            with pytest.raises(RunConflict, match="interrupted"):
+            with pytest.raises(RunLeaseHeld, match="somebody"):
                 await engine.start(work.add_one.bind(1), id="broken")
+            await log.release(lease)
+            with pytest.raises(RunConflict):
+                await engine.start(work.add_one.bind(2), id="broken")
+            assert await engine.run(work.add_one.bind(1), id="broken") == 2
+            events = [event async for event in engine.history("broken")]
+        assert isinstance(events[1], RunResumed)
 
 
 async def test_a_run_that_another_driver_drives_is_not_begun(tmp_path: Path) -> None:
