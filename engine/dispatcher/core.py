@@ -177,10 +177,7 @@ class Dispatcher:
         used = options.started.cache and any(spec.cache for spec in plan.tasks)
         self.cached = Cached(self, services.flights) if used else None
         self.admission = Admission(self, backends, limits, plan)
-        resumed = options.resumed
-        # A run that begins under a later epoch had a driver of which nothing was recorded.
-        died = epoch > 1 if resumed is None else not resumed.retry
-        self.caution: Caution | None = Caution(self) if died and self.durable else None
+        self.caution: Caution | None = Caution(self) if self._a_driver_died() else None
         self.lease: HeldLease | None = None
         self.loop: Loop
         self._thread = threading.get_ident()
@@ -194,6 +191,13 @@ class Dispatcher:
         self._forcing = False
         self._cancel_asked = False
         self._purged = 0
+
+    def _a_driver_died(self) -> bool:
+        """Whether this one goes on after a driver that crashed."""
+        resumed = self.options.resumed
+        # A run that begins under a later epoch had a driver of which nothing was recorded.
+        died = self.epoch > 1 if resumed is None else not resumed.retry
+        return died and self.durable
 
     # --- the turn -----------------------------------------------------------------------------
 

@@ -119,10 +119,7 @@ def test_a_body_that_ended_before_the_cancellation_was_rescued(*, together: bool
     steps.handle(steps.open("r", arm="body"))
     steps.handle(steps.start("r?body/x"))
     facts = [steps.badly("r?body/x"), steps.cancel()]
-    if together:
-        said = steps.handle(*facts)
-    else:
-        said = steps.handle(facts[0])[1:] + steps.handle(facts[1])
+    said = steps.handle(*facts) if together else steps.handle(facts[0])[1:] + steps.handle(facts[1])
     assert said == ["drop r: cancelled", "end cancelled"]
 
 
