@@ -56,6 +56,14 @@ class Caution:
             self._dispatcher.caution = None
 
 
+def caution_of(dispatcher: Dispatcher) -> Caution | None:
+    """That of a driver after one that died; None where none did, or nothing is durable."""
+    resumed = dispatcher.options.resumed
+    # A run that begins under a later epoch had a driver of which nothing was recorded.
+    died = dispatcher.epoch > 1 if resumed is None else not resumed.retry
+    return Caution(dispatcher) if died and dispatcher.durable else None
+
+
 def noted(waiting: Sequence[Event], dispatcher: Dispatcher) -> None:
     """Starts that threads wait for are in the journal: set these once they are durable."""
     if dispatcher.closing:

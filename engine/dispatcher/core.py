@@ -27,7 +27,7 @@ import anyio
 from onready.engine.context import NodeContext
 from onready.engine.dispatcher.admission import Admission, Limits
 from onready.engine.dispatcher.cached import Cached, Flights
-from onready.engine.dispatcher.caution import Caution
+from onready.engine.dispatcher.caution import caution_of
 from onready.engine.dispatcher.composites import Composites
 from onready.engine.dispatcher.flow import Flow
 from onready.engine.dispatcher.journal import Journal
@@ -177,7 +177,7 @@ class Dispatcher:
         used = options.started.cache and any(spec.cache for spec in plan.tasks)
         self.cached = Cached(self, services.flights) if used else None
         self.admission = Admission(self, backends, limits, plan)
-        self.caution: Caution | None = Caution(self) if self._a_driver_died() else None
+        self.caution = caution_of(self)
         self.lease: HeldLease | None = None
         self.loop: Loop
         self._thread = threading.get_ident()
@@ -191,13 +191,6 @@ class Dispatcher:
         self._forcing = False
         self._cancel_asked = False
         self._purged = 0
-
-    def _a_driver_died(self) -> bool:
-        """Whether this one goes on after a driver that crashed."""
-        resumed = self.options.resumed
-        # A run that begins under a later epoch had a driver of which nothing was recorded.
-        died = self.epoch > 1 if resumed is None else not resumed.retry
-        return died and self.durable
 
     # --- the turn -----------------------------------------------------------------------------
 

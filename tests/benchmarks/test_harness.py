@@ -14,7 +14,8 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.floors import run_pool, run_programs, run_tasks
 from benchmarks.measure import Sample
-from benchmarks.report import MARK, Report, growth, record, row_line, this_machine
+from benchmarks.replay import measure_replay
+from benchmarks.report import MARK, Report, growth, record, row_line, tail_lines, this_machine
 from benchmarks.scenarios import Scenario, scenarios
 from benchmarks.shapes import SHAPES, feeds_of
 from benchmarks.sides import true_program
@@ -172,6 +173,16 @@ def test_a_profile(tmp_path: Path) -> None:
     done = run("profile", "--size", "100", "--shape", "wide", "--output", str(file))
     assert "tottime" in done.stdout
     assert file.read_text().strip() == done.stdout.strip()
+
+
+def test_going_on_with_a_run_is_measured() -> None:
+    found = measure_replay(300)
+    assert found.nodes == 300
+    assert found.first.cpu > 0.0
+    assert found.first.wall > 0.0
+    report = Report(this_machine(), 1, replay=found)
+    assert any("300 nodes" in line for line in tail_lines(report))
+    assert len(found.verdicts()) == 2
 
 
 def test_startup_is_measured(tmp_path: Path) -> None:
