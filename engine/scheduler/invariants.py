@@ -124,7 +124,7 @@ def _scope_rules(scheduler: Scheduler, scope: Scope) -> list[Rule]:
         (scope.skipped >= states[SKIPPED], "fewer counted than skipped"),
         (stopped or not scope.unopened, "rows were given up though nothing stopped it"),
         (scope.closed is not bool(open_still), f"closed is {scope.closed}, {scope.left} left"),
-        (scope.closed or bool(scope.left) or not (failed or never), "its end is not seen"),
+        (scope.closed or scope.left > 0 or not (failed or never), "its end is not seen"),
         (repeats or not scope.decided, "no repeat, and it was decided"),
         (scope.cancelling or not scope.forced, "forced, and not cancelling"),
         (_is_doom_bounded(scope), "doomed, and the scope around it is not"),
