@@ -94,3 +94,14 @@ def test_a_folder_that_is_not_ours(cli: Cli, folder: Path) -> None:
     said = cli("doctor", "folder")
     assert said.code == 3
     assert "cannot be written to" in said.out
+
+
+def test_docker_is_looked_at_where_somebody_asks(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/none.sock")
+    said = cli("doctor", "docker", "python")
+    assert said.code == 3
+    assert re.search(r"^fail +docker ", said.out, re.MULTILINE)
+    assert "none.sock" in said.out
+    assert re.search(r"^ok +python", said.out, re.MULTILINE)

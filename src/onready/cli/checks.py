@@ -27,6 +27,7 @@ import anyio.to_thread
 from onready import task
 from onready.cli.words import counted, short
 from onready.engine.errors import OnreadyError, PluginError
+from onready.engine.spi import Catalog
 
 if TYPE_CHECKING:
     from onready.config import Config
@@ -179,6 +180,17 @@ async def catalog(config: Config) -> str:
                 message = f"{shown}: what came back is not what was put"
                 raise Trouble(message, "check that disk")
     return f"{shown}: {len(TRIAL)} bytes went in and came back"
+
+
+@asynccontextmanager
+async def open_catalog(config: Config) -> AsyncGenerator[Catalog]:
+    """The catalog that is configured, open; where it is not made yet, another one for a trial."""
+    from onready.engine.host import create_catalog
+
+    async with _address(config, config.catalog, "file", "catalog") as (address, _):
+        settings = await anyio.to_thread.run_sync(create_catalog, address)
+        async with settings.open() as store:
+            yield store
 
 
 @asynccontextmanager

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Annotated, Final, Literal, NamedTuple
+from dataclasses import asdict
+from typing import Annotated, Final, NamedTuple
 
 from cyclopts import Parameter
 
-from onready.cli import checks
+from onready.cli import checks, doctor_docker
 from onready.cli.common import FormatOption, Stores
 from onready.cli.console import Console
 from onready.cli.exits import OK, UNAVAILABLE, Usage
+from onready.cli.findings import Finding, Level
 from onready.cli.words import Style, columns, cut
 from onready.config import Config
 from onready.engine.errors import ConfigError, OnreadyError
@@ -27,18 +28,7 @@ from onready.engine.settings import did_you_mean
 PATIENCE: Final = 30.0
 """Seconds that one check may take."""
 
-Level = Literal["ok", "warn", "fail"]
 _STYLES: Final[dict[Level, Style]] = {"ok": "green", "warn": "yellow", "fail": "red"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found: a level, what there is, and what to do about it."""
-
-    check: str
-    level: Level
-    text: str
-    cure: str = ""
 
 
 class Check(NamedTuple):
@@ -63,6 +53,12 @@ CHECKS: Final[dict[str, Check]] = {
 }
 
 
+SUITES: Final[dict[str, Callable[[Config], Awaitable[list[Finding]]]]] = {
+    "docker": doctor_docker.look,
+}
+"""Checks of several lines each, made only where somebody asks for them by name."""
+
+
 def doctor(
     *only: Annotated[
         str, Parameter(show=False, help="Only these checks, by name; all of them by default.")
@@ -75,9 +71,10 @@ def doctor(
     Exit code 0 where everything works, 3 where something does not.
     """
     for name in only:
-        if name not in CHECKS:
-            message = f"onready doctor: no check {name!r}{did_you_mean(name, CHECKS)}"
-            message += f"\n  checks: {', '.join(CHECKS)}"
+        if name not in CHECKS and name not in SUITES:
+            known = (*CHECKS, *SUITES)
+            message = f"onready doctor: no check {name!r}{did_you_mean(name, known)}"
+            message += f"\n  checks: {', '.join(known)}"
             raise Usage(message)
     console = Console()
     findings = asyncio.run(_look(only, stores))
@@ -102,7 +99,19 @@ async def _look(only: Sequence[str], stores: Stores) -> list[Finding]:
     profile = f", profile {config.profile}" if config.profile else ""
     found = [Finding("configuration", "ok", f"{source}{profile}")] if not only else []
     wanted = only or [name for name, check in CHECKS.items() if check.always]
-    return found + [await _one(name, config) for name in wanted]
+    for name in wanted:
+        found += [await _one(name, config)] if name in CHECKS else await _several(name, config)
+    return found
+
+
+async def _several(name: str, config: Config) -> list[Finding]:
+    try:
+        return await SUITES[name](config)
+    except ImportError as error:
+        text = f"{error.name} is not installed"
+        return [Finding(name, "fail", text, f"install it: pip install 'onready[{name}]'")]
+    except (OnreadyError, OSError, ValueError) as error:
+        return [Finding(name, "fail", str(error))]
 
 
 async def _one(name: str, config: Config) -> Finding:
