@@ -119,7 +119,10 @@ def test_a_body_that_ended_before_the_cancellation_was_rescued(*, together: bool
     steps.handle(steps.open("r", arm="body"))
     steps.handle(steps.start("r?body/x"))
     facts = [steps.badly("r?body/x"), steps.cancel()]
-    said = steps.handle(*facts) if together else steps.handle(facts[0])[1:] + steps.handle(facts[1])
+    first, *rest = [facts] if together else [facts[:1], facts[1:]]
+    said = steps.handle(*first)
+    for more in rest:
+        said = steps.handle(*more)
     assert said == ["drop r: cancelled", "end cancelled"]
 
 
