@@ -485,9 +485,15 @@ class Playing:
             self._post(row, Decided(), lambda: self.model.decide(unit))
 
     def grace_over(self) -> None:
+        if self.model.on_error == "continue":
+            # What failed has its consequences first; the model waits to be told of them.
+            self.flush()
         self._post(None, GraceOver(), self.model.grace_over)
 
     def cancel(self) -> None:
+        if self.model.on_error == "continue":
+            # What failed has its consequences first; the model waits to be told of them.
+            self.flush()
         self._post(None, RunCancelling(0, 0.0, "enough", 1.0), self.model.cancel)
 
     def say(self, choice: int) -> None:
