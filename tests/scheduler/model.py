@@ -119,6 +119,9 @@ class Model:
         self.on_error = on_error
         self.past = past
         self.by_key: dict[str, Unit] = {}
+        self.known: set[str] = set()
+        """Keys of units that have a row."""
+        self._foretold: set[str] = set()
         self.root = Unit("", None, None, kind="subgraph")
         self.cancel_asked = False
         self.due: set[tuple[str, str]] = set()
@@ -182,7 +185,7 @@ class Model:
 
     def unsaid(self) -> set[tuple[str, str]]:
         """What the scheduler should have said; not that a rescue goes on which was then stopped."""
-        return {
+        return {("skip", key) for key in self._foretold} | {
             (what, key)
             for what, key in self.due
             if what != "open again" or not self.by_key[key].stop
@@ -270,6 +273,10 @@ class Model:
 
     def withdrawn(self, unit: Unit, word: str) -> None:
         """It is said to have ended without running."""
+        if unit.key in self._foretold:
+            self._foretold.remove(unit.key)
+            assert word == "skipped"
+            return
         assert unit.phase in {"idle", "pausing"}, f"{unit.key} is {unit.phase}"
         assert unit.children is None
         tried = unit.attempt > unit.past
@@ -301,6 +308,12 @@ class Model:
         while changed:
             changed = False
             for unit in list(self.units()):
+                waits = unit.always and unit.phase == "idle" and not unit.stop
+                if waits and unit.blocked and unit.key in self.known:
+                    # At once: its body may end by that, before the next fact.
+                    changed = True
+                    self._foretold.add(unit.key)
+                    unit.end("skipped")
                 children = unit.children
                 if children is None or unit.phase != "running" or unit.asks:
                     continue

@@ -143,7 +143,7 @@ class Playing:
         self.pausing: dict[int, Row] = {}
         self.asked: dict[int, bool] = {}
         self.told: Counter[int] = Counter()
-        self.known: set[str] = set()
+        self.known = self.model.known
         self.commanded: dict[int, int] = {}
         self._take(self.scheduler.begin())
 
