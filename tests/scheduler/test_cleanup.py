@@ -192,3 +192,11 @@ def test_it_goes_on_beside_a_map_that_is_cancelled() -> None:
         "close m[0] failed",
         "cancel m[1]/c",
     ]
+
+
+def test_in_a_scope_that_failed_it_waits_for_what_still_runs() -> None:
+    steps = Steps(plan(task("a"), task("b"), always(task("c", 0, 1))))
+    steps.handle(steps.start("b"))
+    assert steps.fail("a") == []
+    assert steps.handle(steps.well("b")) == ["start c"]
+    assert steps.succeed("c") == ["end failed: a"]

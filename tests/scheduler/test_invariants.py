@@ -21,7 +21,7 @@ from onready.engine.scheduler.state import (
     WAITING,
     Scope,
 )
-from tests.scheduler.plans import fragment, plan, subgraph, task, tasks_map
+from tests.scheduler.plans import fragment, plan, rescue, subgraph, task, tasks_map, tolerant
 from tests.scheduler.steps import Steps
 
 INNER = fragment(task("x"), task("y", 0))
@@ -186,6 +186,10 @@ BREAKS: Final[list[tuple[Callable[[], Steps], Break, str]]] = [
     (in_full_swing, setting("c", "state", RUNNING), "2 of its waits have not succeeded"),
     (in_full_swing, setting("c", "pending", 1), "pending is 1, 2 to wait for"),
     (in_full_swing, setting("a", "state", SUCCEEDED), "waits for nothing"),
+    (in_full_swing, setting("m/", "decided", True), "no repeat, and it was decided"),
+    (in_full_swing, setting("m/", "forced", True), "forced, and not cancelling"),
+    (stopped, setting("", "doomed", False), "doomed, and the scope around it is not"),
+    (cancelled, setting("", "forced", True), "its body has time left"),
     # stops
     (stopped, setting("m[2]", "state", READY), "not begun, and its scope was stopped"),
     (cancelled, setting("a", "state", RUNNING), "runs on in a cancelled scope"),
@@ -208,6 +212,26 @@ def test_what_needs_a_bad_end_cannot_wait_on_under_continue(state: object) -> No
     steps = Steps(PLAN, "continue")
     setattr(steps["a"], "state", state)  # noqa: B010 - any state
     assert any("b (waiting): waits for what ended badly" in line for line in check(steps.scheduler))
+
+
+def test_a_failure_that_was_made_good_for_is_no_failure_of_the_run() -> None:
+    steps = Steps(plan(tolerant(tasks_map("m")), task("b")), "continue")
+    steps.handle(steps.open("m", 1))
+    steps.fail("m[0]")
+    row = steps["m[0]"]
+    steps.scheduler._failed.append(row)
+    said = "a failure that was made good for is kept"
+    assert any(said in line for line in check(steps.scheduler))
+    steps = Steps(plan(rescue("r", INNER, INNER)))
+    steps.handle(steps.open("r", arm="body"))
+    row = steps["r?body/x"]
+    steps.fail("r?body/x")
+    steps.handle(steps.open("r", arm="handler"))
+    steps.scheduler._failed.append(row)
+    assert any(said in line for line in check(steps.scheduler))
+    steps = stopped()
+    steps.scheduler._failed.clear()
+    assert any("the run does not know" in line for line in check(steps.scheduler))
 
 
 def test_nothing_is_wrong_in_any_of_these() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from onready.engine.errors import Failure
 from onready.engine.events import NodeCancelled, NodeSkipped
 from onready.engine.names import NodeKey
 from onready.engine.options import OnError
 from onready.engine.plan.model import Plan
 from onready.engine.scheduler import ends
 from onready.engine.scheduler.commands import Fact
+from onready.engine.scheduler.retry import DRIVER
 from onready.engine.scheduler.state import (
     BACKING_OFF,
     CANCELLED,
@@ -76,6 +78,14 @@ def test_attempts_are_numbered_on_from_those_before_a_retry() -> None:
     steps.handle(steps.start("s/x"), steps.again("s/x"))
     row = steps["s/x"]
     assert (row.state, row.attempt, row.past, row.retries) == (BACKING_OFF, 3, 2, 1)
+
+
+def test_an_attempt_that_was_lost_with_its_driver_uses_up_nothing() -> None:
+    steps = Steps(plan(task("a", retry=1)))
+    why = Failure("lost", "its driver died", reason=DRIVER)
+    steps.handle(steps.start("a"), steps.again("a", why))
+    row = steps["a"]
+    assert (row.attempt, row.past, row.retries, row.infrastructure_retries) == (1, 1, 0, 0)
 
 
 def test_items_are_numbered_on_too() -> None:
