@@ -14,7 +14,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
@@ -79,7 +81,8 @@ def debug(
     current_folder_first()
     with tempfile.TemporaryDirectory(prefix="onready-debug-") as folder:
         call = asyncio.run(_prepare(run, node, stores, Path(folder), console))
-        return _run(call, console, pdb=pdb)
+        # In a context of its own: whoever calls us is in no node afterwards.
+        return copy_context().run(partial(_run, call, console, pdb=pdb))
 
 
 @dataclass(frozen=True, slots=True)
