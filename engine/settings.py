@@ -179,6 +179,9 @@ def _shown(path: Sequence[str | int], given: Mapping[str, object], field: FieldI
         return "a secret text"
     value: object = given
     for part in path:
-        value = cast("Mapping[str | int, object]", value)[part]
+        try:
+            value = cast("Mapping[str | int, object]", value)[part]
+        except (LookupError, TypeError):
+            return "something else"  # it came out of an address, not out of these settings
     text = repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
