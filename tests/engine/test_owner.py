@@ -49,7 +49,7 @@ def test_a_zombie_is_dead() -> None:
 def test_nobody_knows_of_other_machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     dead = of_a_child()
     host, process, _, started, random = dead.split(":")
-    assert not is_dead(":".join((host, process, "another", started, random)))
+    assert not is_dead(f"{host}:{process}:another:{started}:{random}")
     assert not is_dead("somebody")
     assert not is_dead("a:b:c:d:e")
     monkeypatch.setattr(owner, "_BOOT", tmp_path / "none")
