@@ -494,6 +494,9 @@ class Dispatcher:
         else:
             event = RunCancelled(0, now, self.reason)
             self.status = "cancelled"
+        # What the last attempts had to say comes before the end; nothing comes after it.
+        self.turn()
+        self.closing = True
         self.journal.extend([event])
         await self.journal.flushed()
 
