@@ -21,6 +21,7 @@ from onready.engine.errors import (
     RunNotFound,
     StoreError,
 )
+from onready.engine.events import RunSucceeded
 from onready.engine.fold import History, fold
 from onready.engine.graph import Bound
 from onready.engine.host import Host
@@ -94,7 +95,7 @@ def check_continues(run: str, history: History, how: Continuation) -> None:
             f"run {run} has ended; what failed is tried again by a retry (onready retry {run})"
         )
         raise RunConflict(message)
-    elif type(end).__name__ == "RunSucceeded" and not how.redo:
+    elif isinstance(end, RunSucceeded) and not how.redo:
         message = f"run {run} succeeded; say from which node on it is to run again"
         raise RunConflict(message)
     for key in how.redo:
