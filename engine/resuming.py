@@ -91,8 +91,10 @@ def check_continues(run: str, history: History, how: Continuation) -> None:
             message = f"run {run} has not ended: resume it (onready resume {run})"
             raise RunConflict(message)
     elif not how.retry:
-        message = (
-            f"run {run} has ended; what failed is tried again by a retry (onready retry {run})"
+        message = f"run {run} has ended; " + (
+            f"it succeeded, and nothing is left to do (onready show {run})"
+            if isinstance(end, RunSucceeded)
+            else f"what failed is tried again by a retry (onready retry {run})"
         )
         raise RunConflict(message)
     elif isinstance(end, RunSucceeded) and not how.redo:

@@ -50,7 +50,8 @@ def test_what_has_succeeded_is_kept(command: Cli, interrupted: Path) -> None:
     again = command("resume", "one")
     assert again.code == 2
     assert again.err.startswith("error: run one has ended; ")
-    assert "onready retry one" in again.err
+    assert "it succeeded" in again.err
+    assert "onready show one" in again.err
     assert command("retry", "one").code == 2
 
 

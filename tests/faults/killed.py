@@ -34,7 +34,7 @@ from onready import (
     switch,
     task,
 )
-from onready.engine.errors import RunNotFound
+from onready.engine.errors import RunConflict, RunNotFound
 from onready.engine.graph import Bound
 
 RUN: Final = "killed"
@@ -267,7 +267,8 @@ async def drive(how: str, folder: Path, log: str, shape: str) -> object:
             return await engine.run(bound, id=RUN)
         try:
             run: Run[list[object]] = await engine.resume(RUN)
-        except RunNotFound:
+        except (RunNotFound, RunConflict):
+            # Killed before its first event, or behind its last one: it then tells what it was.
             return await engine.run(bound, id=RUN)
         return await run.result()
 
