@@ -33,7 +33,7 @@ from onready.engine.host import Given, Host, create_catalog, create_run_log
 from onready.engine.keeper import Keeper, check_lease
 from onready.engine.launching import CLOSING, Launching, Options
 from onready.engine.logs import LogStore
-from onready.engine.lookup import find_run, read_events
+from onready.engine.lookup import find_run, list_runs, read_events
 from onready.engine.naming import new_id
 from onready.engine.options import OnError
 from onready.engine.owner import new_owner
@@ -407,7 +407,7 @@ class Engine:
 
     async def runs(self, query: RunFilter | None = None) -> Sequence[RunRecord]:
         """Runs in the run log, newest first."""
-        return await self.run_log.runs(query or RunFilter())
+        return await list_runs(self.run_log, query or RunFilter())
 
     async def find(self, text: str) -> RunRecord:
         """The run that `text` names: an id, a unique prefix of one, a friendly name, `last`.

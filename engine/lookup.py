@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import anyio
 
 from onready.engine.dispatcher.journal import ENDS
 from onready.engine.errors import Failure, RunNotFound
@@ -22,6 +24,7 @@ from onready.engine.events import (
     RunStatus,
     RunSucceeded,
 )
+from onready.engine.owner import is_dead
 from onready.engine.spi import RunFilter, RunLog, RunRecord
 from onready.engine.values.stored import Stored
 
@@ -81,19 +84,50 @@ async def summarise_run(run_log: RunLog, run: str) -> Summary | None:
     return summary
 
 
+async def list_runs(run_log: RunLog, query: RunFilter) -> Sequence[RunRecord]:
+    """The runs that `query` wants, newest first, at most as many as it says.
+
+    A store calls a run interrupted once its lease has expired. Here that is said at once where
+    the process that holds the lease has certainly died.
+    """
+    if query.status not in {None, "running", "interrupted"}:
+        return await run_log.runs(query)
+    if query.status is None:
+        return await _buried(await run_log.runs(query))
+    # All that are open, for which of them count is known only afterwards.
+    everything = replace(query, status="running", limit=sys.maxsize)
+    found = [*await _buried(await run_log.runs(everything))]
+    if query.status == "interrupted":
+        found += await run_log.runs(query)
+        found.sort(key=lambda record: (record.created, record.run), reverse=True)
+    return [record for record in found if record.status == query.status][: max(query.limit, 0)]
+
+
+async def _buried(records: Sequence[RunRecord]) -> Sequence[RunRecord]:
+    """The same, the runs of dead drivers interrupted."""
+    owners = {one.owner for one in records if one.status == "running" and one.owner}
+    if not owners:
+        return records
+    dead = await anyio.to_thread.run_sync(lambda: {owner for owner in owners if is_dead(owner)})
+    return [
+        replace(one, status="interrupted") if one.status == "running" and one.owner in dead else one
+        for one in records
+    ]
+
+
 async def find_run(run_log: RunLog, text: str) -> RunRecord:
     """The run that `text` names: an id, a unique prefix of one, a friendly name, `last`.
 
     RunNotFound where there is none, or more than one.
     """
     if text == "last":
-        newest = await run_log.runs(RunFilter(limit=1))
+        newest = await list_runs(run_log, RunFilter(limit=1))
         if newest:
             return newest[0]
         message = "there are no runs yet"
         raise RunNotFound(message)
     # All of them: the run whose id is a prefix of many others may be the oldest.
-    found = await run_log.runs(RunFilter(prefix=text, limit=sys.maxsize)) if text else ()
+    found = await list_runs(run_log, RunFilter(prefix=text, limit=sys.maxsize)) if text else ()
     exact = [record for record in found if text in (record.run, record.name)]
     if exact:
         # Friendly names may come again: the newest is meant, and runs come newest first.

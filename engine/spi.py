@@ -278,6 +278,8 @@ class RunRecord:
     last_seq: int
     target: str = ""
     fingerprint: str = ""
+    owner: str = ""
+    """Who holds the run's lease, expired or not; "" where it was given back or never taken."""
 
 
 @dataclass(frozen=True, slots=True)

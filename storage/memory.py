@@ -144,6 +144,7 @@ class MemoryRunLog:
             last_seq,
             first.target,
             first.fingerprint,
+            row.owner,
         )
 
 

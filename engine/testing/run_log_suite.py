@@ -344,9 +344,11 @@ class RunLogSuite:
     async def test_a_run_that_lost_its_driver_is_interrupted(self, run_log: RunLog) -> None:
         lease = await run_log.lease("r1", "me", 60.0)
         await run_log.append("r1", lease.epoch, [started()])
-        assert [r.status for r in await run_log.runs(RunFilter())] == ["running"]
+        (record,) = await run_log.runs(RunFilter())
+        assert (record.status, record.owner) == ("running", "me")
         await run_log.release(lease)
-        assert [r.status for r in await run_log.runs(RunFilter())] == ["interrupted"]
+        (record,) = await run_log.runs(RunFilter())
+        assert (record.status, record.owner) == ("interrupted", "")
         assert await run_log.runs(RunFilter(status="running")) == []
         assert len(await run_log.runs(RunFilter(status="interrupted"))) == 1
         await run_log.lease("r1", "you", 0.01)

@@ -63,10 +63,10 @@ class Library:
             self.cursors.pop(next(iter(self.cursors)))
         self.cursors[run, after] = cursor
 
-    def interrupted(self, folder: RunFolder) -> bool:
-        """Whether the run had a driver and has none."""
+    def driver(self, folder: RunFolder) -> tuple[str, bool]:
+        """Who holds the run's lease, "" for nobody; whether it had a driver and has none."""
         _, state = leases.current(folder.folder, folder.path)
-        return state.epoch > 0 and state.lapsed(self.clock())
+        return state.owner, state.epoch > 0 and state.lapsed(self.clock())
 
     def torn(self, folder: RunFolder, place: Place, offset: int) -> None:
         """Warn, once, of a record that nobody is writing any more."""
@@ -220,7 +220,8 @@ def _record(library: Library, run: str) -> RunRecord | None:
             if len(library.summaries) >= _REMEMBERED:
                 library.summaries.pop(next(iter(library.summaries)))
             library.summaries[run] = summary
-            return summary.record(run, interrupted=library.interrupted(folder))
+            owner, interrupted = library.driver(folder)
+            return summary.record(run, owner, interrupted=interrupted)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except StoreError as error:  # a link in the place of a run's folder, a lease that is damaged

@@ -51,7 +51,7 @@ class Summary(msgspec.Struct):
         """The segment that it was read up to."""
         return Place(self.epoch, self.serial)
 
-    def record(self, run: str, *, interrupted: bool) -> RunRecord:
+    def record(self, run: str, owner: str, *, interrupted: bool) -> RunRecord:
         """The index's line."""
         status = "interrupted" if interrupted and self.status == "running" else self.status
         return RunRecord(
@@ -64,6 +64,7 @@ class Summary(msgspec.Struct):
             self.last_seq,
             self.target,
             self.fingerprint,
+            owner,
         )
 
     def add(self, events: Sequence[AnyEvent], place: Place, offset: int) -> bool:

@@ -29,8 +29,8 @@ _BATCHES: Final = (
 )
 _BEYOND: Final = "SELECT 1 FROM events WHERE run = ? AND first_seq > ? LIMIT 1"
 _RUNS: Final = """
-    SELECT run, name, graph, seen, created, ended, last_seq, target, fingerprint FROM (
-        SELECT runs.*,
+    SELECT run, name, graph, seen, created, ended, last_seq, target, fingerprint, owner FROM (
+        SELECT runs.*, coalesce(leases.owner, '') AS owner,
             CASE WHEN runs.status = 'running' AND leases.run IS NOT NULL AND (
                 leases.owner = '' OR CASE
                     WHEN leases.boot <> '' AND leases.boot = :boot

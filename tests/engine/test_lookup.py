@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 import anyio
 import pytest
 
 from onready import Engine, RunNotFound
+from onready.engine.events import RunStatus
 from onready.engine.lookup import summarise_run
+from onready.engine.owner import new_owner
 from onready.engine.spi import RunFilter
+from onready.engine.testing.samples import started
 from tests.engine import work
+from tests.engine.test_owner import of_a_child
 
 pytestmark = pytest.mark.anyio
 
@@ -62,3 +68,20 @@ async def test_of_runs_with_one_name_the_newest_is_meant(engine: Engine) -> None
     assert (await engine.find("same")).run == "second"
     assert [record.run for record in await engine.runs(RunFilter(limit=1))] == ["second"]
     assert [record.run for record in await engine.runs()] == ["second", "first"]
+
+
+async def test_a_run_whose_driver_has_died_is_interrupted_at_once(engine: Engine) -> None:
+    await ended(engine, "well", "well")
+    for run, owner in (("killed", of_a_child), ("driven", new_owner)):
+        name = await anyio.to_thread.run_sync(owner)
+        lease = await engine.run_log.lease(run, name, 600.0)
+        await engine.run_log.append(run, lease.epoch, [started(run, at=time.time())])
+        await anyio.sleep(0.002)
+    found = {record.run: record.status for record in await engine.runs()}
+    assert found == {"well": "succeeded", "killed": "interrupted", "driven": "running"}
+    assert (await engine.find("killed")).status == "interrupted"
+    statuses: tuple[RunStatus, ...] = ("succeeded", "interrupted", "running")
+    for status in statuses:
+        expected = [run for run, of_it in found.items() if of_it == status]
+        assert [one.run for one in await engine.runs(RunFilter(status=status))] == expected
+    assert await engine.runs(RunFilter(status="interrupted", limit=0)) == []
