@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+# Test files run side by side in so many processes; 0 for one after the other in this one.
+JOBS ?= auto
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 # Stamps: a later run installs nothing unless these files changed.
@@ -21,7 +23,7 @@ demo: $(EXAMPLES) ## Set everything up and run the digits example with live prog
 
 test: $(DEV) ## Run all tests, then hold the coverage of branches: engine 99 %, the rest 90 %
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 	$(BIN)/coverage run -m pytest -q examples/company-batch
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include='*/engine/*' --fail-under=99

@@ -94,29 +94,46 @@ _strangers: set[int] = set()
 
 
 def _processes() -> dict[int, str]:
-    """Our children, and those that left us but still carry the tag of this session."""
-    found = {child.pid: _described(child) for child in psutil.Process().children(recursive=True)}
+    """Our descendants, and those that left us but still carry the tag of this session."""
     tag = f"{_TAG}={os.environ[_TAG]}".encode()
-    pids = set(psutil.pids())
+    pids = {int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()}
     _strangers.intersection_update(pids)
-    for pid in pids - _strangers - found.keys() - {os.getpid()}:
-        try:
-            ours = tag in Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            continue
-        if ours:
+    found: dict[int, str] = {}
+    for pid in pids - _strangers - {os.getpid()}:
+        if _descends(pid) or _carries(pid, tag):
             found[pid] = _described(pid)
         else:
             _strangers.add(pid)
     return found
 
 
-def _described(process: psutil.Process | int) -> str:
+def _descends(pid: int) -> bool:
+    """Whether this process is among its ancestors."""
+    me = os.getpid()
+    while pid > 1:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+        except OSError:
+            return False
+        pid = int(stat.rpartition(b")")[2].split()[1])
+        if pid == me:
+            return True
+    return False
+
+
+def _carries(pid: int, tag: bytes) -> bool:
     try:
-        process = psutil.Process(process) if isinstance(process, int) else process
+        return tag in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+
+
+def _described(pid: int) -> str:
+    try:
+        process = psutil.Process(pid)
         return f"{process.pid} {process.status()} {' '.join(process.cmdline())[:120]}"
     except psutil.Error:
-        return f"{process} (gone meanwhile)"
+        return f"{pid} (gone meanwhile)"
 
 
 @pytest.fixture(autouse=True)
@@ -189,6 +206,9 @@ def pytest_configure() -> None:
         # does anywhere. The engine itself never does.
         _blockbuster.functions[call].can_block_in("onready/engine/folders.py", "make_private")
         _blockbuster.functions[call].can_block_in("onready/engine/logs.py", "_open")
+    # What measures coverage waits for its own lock now and then, in whatever line that happens.
+    for call in ("threading.Lock.acquire", "threading.Lock.acquire_lock"):
+        _blockbuster.functions[call].can_block_in("coverage/collector.py", "lock_data")
 
 
 def pytest_unconfigure() -> None:

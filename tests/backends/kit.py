@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from onready.storage.directory import DirectoryCatalog
 from onready.storage.memory import MemoryCatalog
 
 PATIENCE = 30.0
+RUN = f"test-{os.environ['PYTEST_ONREADY_SESSION'][:8]}"
+"""The run of all attempts: another one in each process that runs tests beside this one."""
 
 
 class Bench:
@@ -43,9 +46,9 @@ class Bench:
             if isinstance(what, Shell)
             else Call(f"{what.__module__}:{what.__qualname__}", codec)
         )
-        name = dispatch_name("test", key, 1)
+        name = dispatch_name(RUN, key, 1)
         return Attempt(
-            run="test",
+            run=RUN,
             key=key,
             number=1,
             epoch=1,

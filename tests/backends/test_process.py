@@ -18,7 +18,7 @@ from onready.engine.testing.fakes import RecordingReporter
 from onready.engine.values import ValueType
 from onready.engine.values.stored import Live
 from tests.backends import nodes
-from tests.backends.kit import PATIENCE, Bench, directory, failure, is_alive, memory, until
+from tests.backends.kit import PATIENCE, RUN, Bench, directory, failure, is_alive, memory, until
 
 pytestmark = pytest.mark.anyio
 
@@ -182,7 +182,7 @@ async def test_context_progress_and_scratch_folder(bench: Bench) -> None:
         report = RecordingReporter()
         attempt = bench.attempt(nodes.context)
         found = await bench.value(await backend.execute(attempt, report))
-        assert found == ["test", str(attempt.key), 1, 0o700, str(attempt.folder), True]
+        assert found == [RUN, str(attempt.key), 1, 0o700, str(attempt.folder), True]
         assert report.progresses == [(0.5, "half")]
         assert not await anyio.Path(attempt.folder).exists()
 

@@ -19,7 +19,7 @@ from onready.engine.spi import Outcome, ResultRecord, Shell, Succeeded, result_n
 from onready.engine.testing.fakes import RecordingReporter
 from onready.engine.worker.record import encode_record
 from tests.backends import nodes
-from tests.backends.kit import PATIENCE, Bench, directory, failure, is_alive, memory, until
+from tests.backends.kit import PATIENCE, RUN, Bench, directory, failure, is_alive, memory, until
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +60,7 @@ async def test_context_progress_and_output(tmp_path: Path) -> None:
         attempt = bench.attempt(nodes.context)
         found = await bench.value(await backend.execute(attempt, report))
         scratch = str(attempt.folder / "scratch")
-        assert found == ["test", str(attempt.key), 1, 0o700, scratch, True]
+        assert found == [RUN, str(attempt.key), 1, 0o700, scratch, True]
         assert report.progresses == [(0.5, "half")]
         await backend.execute(bench.attempt(nodes.speak, {"lines": 2}), report)
         assert report.output("stdout") == b"out 0\nout 1\ngrandchild\n"
@@ -92,8 +92,8 @@ async def test_the_record_is_believed_and_not_the_exit_code(tmp_path: Path) -> N
     async with directory(tmp_path) as catalog, opened() as backend:
         bench = Bench(catalog, tmp_path)
         attempt = bench.attempt(nodes.segfault)
-        record = ResultRecord("test", str(attempt.key), 1, 1, Succeeded(5), 0.0, 0.0)
-        name = result_name("test", attempt.name)
+        record = ResultRecord(RUN, str(attempt.key), 1, 1, Succeeded(5), 0.0, 0.0)
+        name = result_name(RUN, attempt.name)
         assert await catalog.put_if_absent(name, encode_record(record))
         assert await backend.execute(attempt, RecordingReporter()) == Succeeded(5)
 
@@ -102,9 +102,9 @@ async def test_a_record_of_another_node_is_refused(tmp_path: Path) -> None:
     async with directory(tmp_path) as catalog, opened() as backend:
         bench = Bench(catalog, tmp_path)
         attempt = bench.attempt(nodes.double, {"x": 1})
-        record = ResultRecord("test", "other", 1, 1, Succeeded(5), 0.0, 0.0)
+        record = ResultRecord(RUN, "other", 1, 1, Succeeded(5), 0.0, 0.0)
         assert await catalog.put_if_absent(
-            result_name("test", attempt.name), msgspec.json.encode(record)
+            result_name(RUN, attempt.name), msgspec.json.encode(record)
         )
         with pytest.raises(BackendError, match="belongs to"):
             await backend.execute(attempt, RecordingReporter())
@@ -182,7 +182,7 @@ async def test_recover_ends_what_is_left_and_believes_the_record(tmp_path: Path)
         sleeping = bench.attempt(Shell(("sleep", "600")))
         assert await backend.recover(sleeping, RecordingReporter()) is None
         assert not is_alive(pid)
-        name = result_name("test", waiting.name)
+        name = result_name(RUN, waiting.name)
         await anyio.Path(tmp_path / "gate").touch()
 
         async def committed() -> Outcome | None:
@@ -204,9 +204,9 @@ async def test_sweep_ends_leftovers_of_dead_drivers_alone(tmp_path: Path) -> Non
     ):
         tasks.start_soon(backend.execute, mine, report)
         await until(lambda: report.handles)
-        assert await backend.sweep(lambda labels: labels.run == "test") == 0
+        assert await backend.sweep(lambda labels: labels.run == RUN) == 0
         assert is_alive(pid)
-        assert await backend.sweep(lambda labels: labels.run != "test") == 2
+        assert await backend.sweep(lambda labels: labels.run != RUN) == 2
         await until(lambda: not is_alive(pid))
         assert is_alive(int(report.handles[0].removeprefix("pid ")))
         tasks.cancel_scope.cancel()

@@ -20,7 +20,7 @@ from onready.engine.options import Resources
 from onready.engine.secrets import SecretProviders
 from onready.engine.spi import Attempt, Failed, Lost, Outcome, Shell
 from onready.engine.testing.fakes import RecordingReporter
-from tests.backends.kit import Bench, directory, failure
+from tests.backends.kit import RUN, Bench, directory, failure
 from tests.docker import engines
 from tests.docker.engines import SHELL
 
@@ -323,8 +323,8 @@ async def test_a_sweep_takes_what_nobody_wants_and_nothing_else(room: Room) -> N
     await room.docker("create", "--name", "decoy", "--label", "onready.run=test2", SHELL, "true")
     await room.docker("create", "--name", "decoy2", SHELL, "true")
     try:
-        assert await room.backend.sweep(lambda labels: labels.run == "test") == 0
-        assert await room.backend.sweep(lambda labels: labels.run != "test") == 2
+        assert await room.backend.sweep(lambda labels: labels.run == RUN) == 0
+        assert await room.backend.sweep(lambda labels: labels.run != RUN) == 2
         names = (await room.docker("ps", "-a", "--format", "{{.Names}}")).split()
         assert {"decoy", "decoy2"} <= set(names)
         assert not {"stale", "running"} & set(names)
