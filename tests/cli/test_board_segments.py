@@ -9,6 +9,7 @@ from onready.cli.words import times
 from onready.engine.errors import Failure
 from onready.engine.events import (
     AnyEvent,
+    AttemptPlanned,
     NodeCancelled,
     NodeFailed,
     NodeRetrying,
@@ -92,6 +93,14 @@ def test_an_attempt_that_is_adopted_is_no_other() -> None:
     feed(made, NodeSucceeded(0, 13.0, key("a"), 1, 1))
     row = made.rows["a",]
     assert (row.status, row.running, row.again, row.attempts) == ("succeeded", 0, 0, 1)
+
+
+def test_what_was_planned_and_never_began_does_not_run_again() -> None:
+    made = board(task(0, "a"))
+    feed(made, AttemptPlanned(0, 11.0, key("a"), 1, "process", "name"), RunResumed(0, 12.0, 2))
+    feed(made, NodeRetrying(0, 12.5, key("a"), 1, 0.0, DIED), *ran("a", 13.0, 2))
+    row = made.rows["a",]
+    assert (row.status, row.again, row.attempts) == ("succeeded", 0, 1)
 
 
 def test_a_retry_forgets_what_went_wrong() -> None:

@@ -235,7 +235,8 @@ class Board:
         row = self._layout.row(event.node)
         live = self._stop(event.node, row, event.at)
         if event.failure.reason == DRIVER:
-            row.again += 1
+            # What was planned and had not begun does not run again: it runs.
+            row.again += live is not None and live.first is not None
         else:
             row.retries += 1
         if live is not None:
