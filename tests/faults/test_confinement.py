@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import stat
 import threading
 from collections.abc import Callable, Sequence
@@ -94,29 +95,35 @@ async def test_names_that_differ_by_case_are_two_records(tmp_path: Path) -> None
         assert await catalog.list("") == ["twin"]
 
 
-def swap(root: Path, outside: Path, stop: threading.Event) -> None:
-    """Swap `way` for a link to the outside, and back for a folder, until told to stop."""
-    way = root / "way"
-    for number in itertools.count():
-        if stop.is_set():
-            return
-        # The catalog makes the folder where it is missing, so it may be there again at any moment.
-        with suppress(OSError):
-            way.rename(root / f"~{number}")
-        with suppress(FileExistsError):
-            way.symlink_to(outside)
-        with suppress(OSError):
-            way.unlink()
-        with suppress(FileExistsError):
-            way.mkdir()
+def swap(root: Path, outside: Path, times: int, ended: threading.Event) -> None:
+    """Swap `way` for a link to the outside, and back for a folder, so many times."""
+    way, aside = root / "way", root / "~"
+    try:
+        for _ in range(times):
+            # The catalog makes the folder where it is missing: it may be there at any moment.
+            with suppress(OSError):
+                way.rename(aside)
+            with suppress(FileExistsError):
+                way.symlink_to(outside)
+            with suppress(OSError):
+                way.unlink()
+            with suppress(FileExistsError):
+                way.mkdir()
+            with suppress(OSError):  # it was such a link that was set aside
+                aside.unlink()
+            shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        ended.set()
 
 
-def race(calls: Sequence[Callable[[str], object]]) -> tuple[int, int]:
-    """How many calls were done inside, and how many refused."""
+def race(calls: Sequence[Callable[[str], object]], ended: threading.Event) -> tuple[int, int]:
+    """Call one after the other until `ended`: how many were done inside, and how many refused."""
     inside = refused = 0
-    for number, call in zip(range(size(2_000, 100_000)), itertools.cycle(calls), strict=False):
+    for number, call in enumerate(itertools.cycle(calls)):
+        if ended.is_set():
+            break
         try:
-            found = call(f"n{number}")
+            found = call(f"n{number // len(calls)}")
         except KeyError:
             inside += 1
         except (StoreError, OSError):
@@ -131,7 +138,8 @@ def race(calls: Sequence[Callable[[str], object]]) -> tuple[int, int]:
 @pytest.mark.anyio
 async def test_swapped_links_lead_nowhere(tmp_path: Path, outside: Path) -> None:
     root = tmp_path / "catalog"
-    stop = threading.Event()
+    ended = threading.Event()
+    times = size(2_000, 100_000)
     async with DirectoryCatalog(root) as catalog:
         await catalog.put_if_absent("way/first", b"x")
         calls: tuple[Callable[[str], object], ...] = (
@@ -142,12 +150,11 @@ async def test_swapped_links_lead_nowhere(tmp_path: Path, outside: Path) -> None
             lambda name: catalog._list(""),
             lambda name: catalog._remove(f"way/{name}"),
         )
-        thread = threading.Thread(target=swap, args=(root / "records", outside, stop))
+        thread = threading.Thread(target=swap, args=(root / "records", outside, times, ended))
         thread.start()
         try:
-            inside, refused = await anyio.to_thread.run_sync(race, calls)
+            inside, refused = await anyio.to_thread.run_sync(race, calls, ended)
         finally:
-            stop.set()
             await anyio.to_thread.run_sync(thread.join)
     assert untouched(outside)
     assert inside
