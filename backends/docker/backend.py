@@ -73,7 +73,9 @@ class DockerBackend:
         except ValueError as error:
             return f"cannot take its options: {error}"
         image = options.image if isinstance(work, Call) else work.image or options.image
-        return "" if image else "is given no image: say options={'image': ...}"
+        return (
+            "" if image else "is given no image: say image=..., or image in the backend's settings"
+        )
 
     async def execute(self, attempt: Attempt, report: Reporter) -> Outcome:
         """See `Backend`."""

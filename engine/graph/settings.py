@@ -36,7 +36,8 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a task runs. Times in seconds; an empty `backend` means the default of its kind.
 
     `cache` is the version text of a cached task, "" for one that always runs. `extra` are options
-    of the backend's own, by name, in sorted order.
+    of the backend's own, by name, in sorted order; `image` is the one of them that many backends
+    share, and is never in `extra` too.
     """
 
     backend: str = ""
@@ -47,6 +48,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     resources: Resources = Resources()
     codec: str = ""
     cache: str = ""
+    image: str = ""
     extra: tuple[tuple[str, object], ...] = ()
 
 
@@ -54,17 +56,30 @@ def read_options(given: Mapping[str, object], base: TaskOptions) -> TaskOptions:
     """`base` with the options that are given, so not `...`; GraphError on bad values."""
     changes: dict[str, object] = {}
     for name, value in given.items():
-        if value is ...:
+        if value is ... or name == "options":
             continue
-        if name == "options":
-            changes["extra"] = _extra(value)
-        elif name in _CHECKS:
+        if name in _CHECKS:
             changes[name] = _CHECKS[name](name, value)
         else:
             known = (*_CHECKS, "options")
             message = f"there is no option {name!r}"
             raise Code.G041.error(message, here(), did_you_mean(name, known))
+    if given.get("options", ...) is not ...:
+        _take_options(given["options"], changes)
     return msgspec.structs.replace(base, **changes) if changes else base
+
+
+def _take_options(value: object, changes: dict[str, object]) -> None:
+    """Options of the backend; an image among them is the one that `image=` gives."""
+    extra = dict(_extra(value))
+    image = extra.pop("image", None)
+    changes["extra"] = tuple(extra.items())
+    if image is None:
+        return
+    image = _image("options['image']", image)
+    if changes.setdefault("image", image) != image:
+        message = f"image={changes['image']!r:.80} and options={{'image': {image!r:.80}}} differ"
+        raise Code.G041.error(message, here(), "Give the image once.")
 
 
 def _bad(name: str, value: object, cure: str) -> GraphError:
@@ -95,6 +110,13 @@ def word(name: str, value: object) -> str:
     if isinstance(value, str) and (not value or is_name(value)):
         return value
     raise _bad(name, value, "Give a name: letters, digits, `_`, `.` and `-`.")
+
+
+def _image(name: str, value: object) -> str:
+    """The name of an image; "" for the backend's own. What names one is the backend's to judge."""
+    if isinstance(value, str):
+        return value
+    raise _bad(name, value, 'Give the name of an image: image="python:3.12".')
 
 
 def _cache(name: str, value: object) -> str:
@@ -161,10 +183,11 @@ def _freeze(name: str, item: object) -> object:
     raise _bad(message, item, cure)
 
 
-def thaw(extra: tuple[tuple[str, object], ...]) -> dict[str, OptionValue]:
+def thaw(options: TaskOptions) -> dict[str, OptionValue]:
     """Backend options as the plan writes them down."""
     made: dict[str, OptionValue] = {}
-    for name, item in extra:
+    own = (("image", options.image),) if options.image else ()
+    for name, item in sorted((*own, *options.extra), key=lambda pair: pair[0]):
         if isinstance(item, tuple):
             kind, *parts = cast("tuple[str, *tuple[object, ...]]", item)
             made[name] = (
@@ -186,4 +209,5 @@ _CHECKS = {
     "resources": _resources,
     "codec": word,
     "cache": _cache,
+    "image": _image,
 }

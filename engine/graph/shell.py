@@ -15,6 +15,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, cast, overload
 
+import msgspec
+
 from onready.engine.graph.codes import Code, did_you_mean
 from onready.engine.graph.functions import MISSING
 from onready.engine.graph.locate import here
@@ -73,6 +75,7 @@ def shell(
     pool: str = "",
     resources: Resources | None = None,
     cache: bool | str = False,
+    image: str = "",
     options: Mapping[str, OptionValue] | None = None,
 ) -> str: ...
 @overload
@@ -92,6 +95,7 @@ def shell(  # type: ignore[overload-overlap] # a text is a sequence too; the fir
     pool: str = "",
     resources: Resources | None = None,
     cache: bool | str = False,
+    image: str = "",
     options: Mapping[str, OptionValue] | None = None,
 ) -> File: ...
 @overload
@@ -111,6 +115,7 @@ def shell(
     pool: str = "",
     resources: Resources | None = None,
     cache: bool | str = False,
+    image: str = "",
     options: Mapping[str, OptionValue] | None = None,
 ) -> dict[str, File]: ...
 def shell(
@@ -136,9 +141,10 @@ def shell(
     The value is what it wrote to standard output, as text without the last newline. With
     `outputs`, paths below the folder it runs in, it is those files by path; for one path given
     as a text, that file. `environment` are further variables; a secret in it, or in `inputs`,
-    reaches the program as a variable alone. `after` and `always` are those of
-    `Task.with_options`, the other options those of `task`; the default backend is `subprocess`.
-    Raises GraphError.
+    reaches the program as a variable alone. With `image` it runs in a container of that image,
+    and nothing of onready is needed there; the image's own entry point is not put before it.
+    `after` and `always` are those of `Task.with_options`, the other options those of `task`; the
+    default backend is `subprocess`, and `docker` with an image. Raises GraphError.
     """
     recorder = recording("shell(...)")
     given = {key: value for key, value in options.items() if value is not None}
@@ -165,11 +171,10 @@ def record_shell(
     paths = (outputs,) if isinstance(outputs, str) else tuple(outputs or ())
     _check_outputs(paths)
     plain, secrets = _variables(environment)
+    image, chosen = _settings(options, image)
     work = Shell(_with_literals(argv, values), plain, tuple(values), paths, image, secrets)
     program = argv[0].rpartition("/")[2]
-    command_ = ShellCommand(
-        program if is_name(program) else "shell", work, read_options(options, _DEFAULTS)
-    )
+    command_ = ShellCommand(program if is_name(program) else "shell", work, chosen)
     ref = recorder.add(
         command_,
         values,
@@ -180,6 +185,15 @@ def record_shell(
         always=truth("always", always),
     )
     return ref[outputs] if isinstance(outputs, str) else ref
+
+
+def _settings(options: Mapping[str, object], image: str) -> tuple[str, TaskOptions]:
+    """The image that a command names, which is a part of its work, and its options."""
+    named = {"image": image} if image else {}
+    chosen = read_options({**options, **named}, _DEFAULTS)
+    if not image and "image" not in options:
+        return "", chosen
+    return chosen.image, msgspec.structs.replace(chosen, image="")
 
 
 def _any_value(name: str) -> object:

@@ -57,6 +57,7 @@ class Task(Definition[P, R]):
         resources: Resources | Unset = ...,
         codec: str | Unset = ...,
         cache: bool | str | Unset = ...,
+        image: str | Unset = ...,
         options: Mapping[str, OptionValue] | Unset = ...,
     ) -> Self:
         """A copy with other options; those that are not given stay as they are.
@@ -76,6 +77,7 @@ class Task(Definition[P, R]):
             "resources": resources,
             "codec": codec,
             "cache": cache,
+            "image": image,
             "options": options,
         }
         changed = read_options(given, self.options)
@@ -194,6 +196,7 @@ def task(
     resources: Resources | None = None,
     codec: str = "",
     cache: bool | str = False,
+    image: str = "",
     options: Mapping[str, OptionValue] | None = None,
 ) -> TaskDecorator: ...
 def task(fn: Callable[..., object] | None = None, /, **given: object) -> object:
@@ -206,7 +209,8 @@ def task(fn: Callable[..., object] | None = None, /, **given: object) -> object:
     one attempt needs. `codec` opts in to a codec for the result (`"pickle"`). `cache` takes the
     value of an earlier call with equal inputs and the same code instead of running: True, or a
     version text (`"v2"`) to change when something changed that the function's code does not show.
-    `options` are the backend's own. Raises GraphError for what cannot be a task, and for values
+    `image` names the image of its container, on backends that have containers. `options` are the
+    backend's own. Raises GraphError for what cannot be a task, and for values
     that cannot be.
     """
     name = given.pop("name", "")

@@ -56,13 +56,22 @@ def check_task(
     for option in spec.options:
         if can.options is not None and option not in can.options:
             message = f"{spec.name}: the backend {spec.backend!r} has no option {option!r}"
-            raise Code.G055.error(message, where, did_you_mean(option, can.options))
+            cure = _who_has(option, backends) or did_you_mean(option, can.options)
+            raise Code.G055.error(message, where, cure)
     wrong = can.check(spec.options, spec.work) if can.check is not None else ""
     if wrong:
         message = f"{spec.name}: the backend {spec.backend!r} {wrong}"
         raise Code.G055.error(message, where)
     if isinstance(callee, Task) and not can.in_process:
         _check_importable(spec, callee.function, where)
+
+
+def _who_has(option: str, backends: Mapping[str, Capabilities]) -> str:
+    """Which backends have an option that this one has not; "" where none is known to."""
+    able = [name for name, can in backends.items() if option in (can.options or ())]
+    if not able and option == "image":  # not opened yet, so nobody has asked it
+        able = [DEFAULT_IMAGE]
+    return f"Say backend={min(able)!r}, which has it." if able else ""
 
 
 def _inability(spec: TaskSpec, callee: Task[..., object] | ShellCommand, can: Capabilities) -> str:

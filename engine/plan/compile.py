@@ -326,7 +326,7 @@ def _spec(
         node_timeout=options.node_timeout,
         pool=options.pool,
         resources=options.resources,
-        options=thaw(options.extra),
+        options=thaw(options),
         codec=options.codec,
         source=source,
         params=params,

@@ -37,7 +37,7 @@ def sums(count: int = 3) -> float:
 
 @graph
 def waiting() -> str:
-    return shell(["sleep", "600"], backend="docker", options={{"image": "{SHELL}"}})
+    return shell(["sleep", "600"], image="{SHELL}")
 """
 
 
@@ -87,7 +87,7 @@ def test_a_signal_stops_the_containers_and_the_run_can_go_on(engine: str, tmp_pa
     assert not engines.docker(engine, "ps", "-aq", "--filter", "label=onready.run")
 
 
-@task(backend="docker", options={"image": PYTHON, "pull": "sometimes"})
+@task(backend="docker", image=PYTHON, options={"pull": "sometimes"})
 def badly() -> int:
     return 1
 

@@ -8,9 +8,10 @@ import pytest
 
 from onready.engine.graph import graph, task
 from onready.engine.options import Resources, Retry, RetryPolicy
+from onready.engine.plan.compile import compile_plan
 from onready.engine.plan.model import TaskSpec
-from onready.engine.spi import Call
-from tests.graph.defs import heavy, inc, load, plan_of, refused
+from onready.engine.spi import Call, Capabilities
+from tests.graph.defs import BACKENDS, heavy, inc, load, plan_of, refused
 
 
 def spec_of(changed: Any) -> TaskSpec:
@@ -76,6 +77,7 @@ BAD: dict[str, list[object]] = {
     "codec": [1, ".."],
     "resources": ["1", {"cpu": 1}],
     "options": ["x", {1: "x"}, {"a": None}, {"a": [1]}, {"a": {"b": 1}}],
+    "image": [1, None, ["a"]],
     "limit": [-1, 1.5, True],
 }
 
@@ -86,6 +88,40 @@ BAD: dict[str, list[object]] = {
 def test_values_that_cannot_be(option: str, value: object) -> None:
     with refused("G041", " cannot be"):
         cast("Any", inc).with_options(**{option: value})
+
+
+BOXES = {**BACKENDS, "boxes": Capabilities(image=True, options=frozenset({"image", "queue"}))}
+
+
+def chosen(changed: Any) -> dict[str, object]:
+    """The options that reach a backend which has containers."""
+    (spec,) = compile_plan(changed.bind(1), backends=BOXES).tasks
+    return dict(spec.options)
+
+
+def test_an_image_is_an_option_of_the_backend() -> None:
+    named = task(backend="boxes", image="a:1", options={"queue": "short"})(heavy.fn)
+    assert chosen(named) == {"image": "a:1", "queue": "short"}
+    assert chosen(task(backend="boxes", options={"image": "a:1"})(heavy.fn)) == {"image": "a:1"}
+    # The one stays when the others change, and the other way round.
+    assert chosen(named.with_options(options={"queue": "b"})) == {"image": "a:1", "queue": "b"}
+    assert chosen(named.with_options(image="b:2")) == {"image": "b:2", "queue": "short"}
+    assert chosen(named.with_options(options={"image": "c:3"})) == {"image": "c:3"}
+    assert chosen(named.with_options(image="")) == {"queue": "short"}
+    assert chosen(named.with_options(image="a", options={"image": "a"})) == {"image": "a"}
+    with refused("G041", "image='a' and options={'image': 'b'} differ"):
+        inc.with_options(image="a", options={"image": "b"})
+    with refused("G041", "options['image']=1 cannot be"):
+        inc.with_options(options={"image": 1})
+
+
+def test_a_backend_without_images_says_so_where_the_node_is() -> None:
+    wrong = inc.with_options(image="a:1").bind(1)
+    told = "'thread' has no option 'image'", "defs.py:"
+    with refused("G055", *told, "Say backend='boxes'"):
+        compile_plan(wrong, backends=BOXES)
+    with refused("G055", *told, "Say backend='docker'"):
+        compile_plan(wrong, backends=BACKENDS)
 
 
 def test_options_of_a_call_count_in_a_graph_alone() -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from onready.engine.graph import GraphBuilder, graph, shell
 from onready.engine.options import RetryPolicy
+from onready.engine.plan.compile import compile_plan
 from onready.engine.plan.model import Arg, Const, FromNode, Plan, Step
-from onready.engine.spi import Shell
+from onready.engine.spi import Capabilities, Shell
 from onready.engine.values import File
 from onready.engine.worker.program import arguments, environment, texts
 from tests.graph.defs import inc, plan_of, refused
@@ -43,6 +44,27 @@ def test_a_command_is_a_node() -> None:
     assert work_of(plan, 1) == Shell(("echo", "a b", "{n}", "x={n}"), (), ("n", "unused"))
     assert plan.runtimes[1].returns is str
     assert plan.runtimes[1].function is None
+
+
+def test_an_image_makes_it_a_container_of_that_image() -> None:
+    @graph
+    def main() -> str:
+        return shell("wc {n}", inputs={"n": 1}, image="a:1", options={"queue": "short"})
+
+    g = GraphBuilder("main")
+    g.container("a:1", ["wc", "{n}"], inputs={"n": 1}, options={"queue": "short"})
+    backends = {"docker": Capabilities(shell=True, image=True, options=frozenset({"queue"}))}
+    made = [compile_plan(bound, backends=backends).tasks for bound in (main.bind(), g.build())]
+    assert made[0] == made[1]
+    (spec,) = made[0]
+    assert (spec.backend, spec.options) == ("docker", {"queue": "short"})
+    assert spec.work == Shell(("wc", "{n}"), (), ("n",), (), "a:1")
+    with refused("G041", "image='a' and options={'image': 'b'} differ"):
+        GraphBuilder().container("a", ["true"], options={"image": "b"})
+    with refused("G041", "image=1 cannot be"):
+        command("true", image=1)
+    with refused("G051", "the backend 'subprocess' runs no images"):
+        command("true", image="a", backend="subprocess")
 
 
 def test_what_the_program_gets() -> None:

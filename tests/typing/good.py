@@ -55,7 +55,7 @@ def train(data: list[int], alpha: float, context: NodeContext = Provided(NodeCon
     return Model(alpha)
 
 
-@task(name="pair-up", backend="process", options={"queue": "short"})
+@task(name="pair-up", backend="process", image="a:1", options={"queue": "short"})
 async def pair(number: int, text: str = "") -> tuple[int, str]:
     return number, text
 
@@ -130,9 +130,13 @@ def main(url: str, alphas: list[float] | None = None) -> tuple[Model, list[list[
     assert_type(nested, list[list[Model]])
     assert_type(nested[0], list[Model])
     assert_type(clean.map(each([[1], [2]])), list[list[int]])
-    assert_type(train.with_options(name="again", after=[data], retry=0, limit=4)(data, 0.1), Model)
+    assert_type(
+        train.with_options(name="again", after=[data], retry=0, limit=4, image="a")(data, 0.1),
+        Model,
+    )
     fold.with_options(name="folded", after=[model], limit=2).map(each([data]), [0.1])
     assert_type(shell(["echo", "{x}"], inputs={"x": number}), str)
+    assert_type(shell(["echo"], image="busybox:1.36"), str)
     assert_type(shell("make report", outputs="report.txt"), File)
     assert_type(shell("make all", outputs=["a", "b"]), dict[str, File])
     assert_type(login(url), int)
