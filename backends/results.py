@@ -56,7 +56,11 @@ async def recorded(attempt: Attempt, catalog: Catalog, report: Reporter) -> Outc
         data = await catalog.read(result_name(attempt.run, attempt.name))
     except KeyError:
         return None
-    record = decode_record(data)
+    try:
+        record = decode_record(data)
+    except ValueError as error:
+        message = f"{attempt.name} left {error}: is the onready there another version?"
+        raise BackendError(message) from error
     labels = (record.run, record.node, record.attempt)
     if labels != (attempt.run, str(attempt.key), attempt.number):
         message = f"the result record of {attempt.name} belongs to {labels}"

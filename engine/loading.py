@@ -31,6 +31,11 @@ _NO_NAME: Final = "G062"
 _IMPORT_FAILED: Final = "G063"
 _NO_FUNCTION: Final = "G064"
 
+_NO_FILE: Final = (
+    "give the path of a Python file; a worker elsewhere needs it at the same path, or an "
+    "installed module: package.module:name"
+)
+
 _lock: Final = threading.RLock()
 
 
@@ -133,7 +138,7 @@ def load_file(path: Path) -> ModuleType:
             return known
         if not path.is_file():
             message = f"no file {path}"
-            raise _refused(_NO_MODULE, message, "give the path of a Python file")
+            raise _refused(_NO_MODULE, message, _NO_FILE)
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
             message = f"{path} is no Python file"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from functools import partial
@@ -23,6 +24,7 @@ from onready.backends.docker.frames import LogFrames
 from onready.backends.docker.life import Ending
 from onready.backends.docker.options import NodeOptions
 from onready.backends.docker.outcomes import bad_end, failure
+from onready.backends.docker.progress import listening, place_pipe
 from onready.backends.docker.running import Desk, Job, run_job
 from onready.backends.docker.scratch import SECRETS, place_secrets, write_private
 from onready.backends.relay import copy_blobs, reachable, resolver
@@ -45,12 +47,16 @@ from onready.engine.worker.record import encode_envelope
 from onready.engine.worker.single import (
     BAD_ENVELOPE,
     FOLDER_VARIABLE,
+    NODE_FAILED,
     PATH_VARIABLE,
     SECRETS_VARIABLE,
     TRY_AGAIN,
 )
+from onready.engine.worker.speaking import PIPE_VARIABLE
 
 _HOME: Final = "/tmp"  # noqa: S108 - inside the container
+_PIPE: Final = "progress"
+_NOT_IMPORTED: Final = re.compile(r"No module named|^(ImportError|ModuleNotFoundError)\b")
 
 
 async def run_node(
@@ -78,9 +84,11 @@ async def run_node(
                 order,
                 catalog,
                 LogFrames(report.log),
-                partial(_judge, attempt, catalog, report),
+                partial(_judge, attempt, catalog, report, options),
+                _hint(options),
             )
-            outcome = await run_job(desk, job, report, rejoin=rejoin)
+            async with listening(attempt.folder / _PIPE, report):
+                outcome = await run_job(desk, job, report, rejoin=rejoin)
             if isinstance(outcome, Succeeded) and catalog is not attempt.catalog:
                 await copy_blobs(outcome.value, catalog, attempt.catalog)
             return outcome
@@ -117,6 +125,7 @@ def _prepare(
         # Where the values are for whoever is inside, wherever they come from here.
         envelope = msgspec.structs.replace(envelope, secrets=json.dumps([f"file:{SECRETS}"]))
     write_private(path, encode_envelope(envelope))
+    place_pipe(folder / _PIPE)
     order.mounts.append(Mount(str(folder), str(folder)))
     order.mounts += access.mounts
     cpus = int(attempt.resources.cpu)
@@ -124,6 +133,7 @@ def _prepare(
         **(dict.fromkeys(desk.threads, str(cpus)) if cpus else desk.threads),
         "HOME": _HOME,
         FOLDER_VARIABLE: str(folder / "scratch"),
+        PIPE_VARIABLE: str(folder / _PIPE),
         **dict(access.environment),
     }
     if options.code == "mount":
@@ -142,7 +152,24 @@ def _argv(options: NodeOptions, envelope: Path) -> list[str]:
     return [python, "-P", "-m", "onready.engine.worker", str(envelope)]
 
 
-async def _judge(attempt: Attempt, catalog: Catalog, report: Reporter, ending: Ending) -> Outcome:
+def _hint(options: NodeOptions) -> str:
+    """What to do where the image has not what starts the worker."""
+    image = options.image
+    if options.code == "mount":
+        return (
+            f"the image {image!r} cannot run this machine's Python: with code='mount' an image "
+            "must have the C library that it needs (a Debian or Ubuntu image as new as this "
+            "system, for example python:3-slim)"
+        )
+    cure = "install onready in it (RUN pip install onready), or say code='mount'"
+    if options.python:
+        return f"the image {image!r} cannot run {options.python} with onready: {cure}"
+    return f"the image {image!r} has no `onready` command on its PATH: {cure}"
+
+
+async def _judge(
+    attempt: Attempt, catalog: Catalog, report: Reporter, options: NodeOptions, ending: Ending
+) -> Outcome:
     committed = await recorded(attempt, catalog, report)
     if committed is not None:
         return committed
@@ -155,4 +182,9 @@ async def _judge(attempt: Attempt, catalog: Catalog, report: Reporter, ending: E
     if ending.code == 0:
         message = f"the container ended well and left no result record: {said}"
         return Failed(failure(attempt, "error", message, report, code=0))
-    return bad_end(attempt, "the container", ending, report)
+    last = next(iter(report.tail(1)), "")
+    if ending.code == NODE_FAILED and _NOT_IMPORTED.search(last):
+        # It came to no record: what is missing is missing for the worker, and not for the node.
+        message = f"{_hint(options)}; the worker did not begin: {last}"
+        return Failed(failure(attempt, "config", message, report, reason=last, code=1))
+    return bad_end(attempt, "the container", ending, report, _hint(options))

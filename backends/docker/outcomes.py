@@ -16,6 +16,11 @@ from onready.engine.errors import BackendError, Failure, FailureKind
 from onready.engine.spi import Attempt, Failed, Lost, Reporter
 
 _NO_PROGRAM: Final = re.compile(r"\[FATAL tini \(\d+\)\] exec (?P<what>.*) failed: (?P<why>.*)")
+_NOT_RUN: Final = re.compile(
+    r"exec (?P<what>\S+): (?P<why>no such file or directory|permission denied|exec format error)\Z"
+)
+"""What the runtime itself says where no first process is there to say it."""
+_ABSENT: Final = re.compile(r"not found|no such file or directory")
 _FRACTION: Final = re.compile(r"(\.\d{1,6})\d*")
 _SIGNAL: Final = 128
 
@@ -41,10 +46,11 @@ def failure(
     )
 
 
-def refused(attempt: Attempt, error: Refused, report: Reporter) -> Failed:
+def refused(attempt: Attempt, error: Refused, report: Reporter, hint: str = "") -> Failed:
     """The daemon would not create or start the container, and says why.
 
-    BackendError, to be tried again, where the fault is the daemon's and not the request's.
+    `hint` is what to do where the program is not in the image. BackendError, to be tried again,
+    where the fault is the daemon's and not the request's.
     """
     message = error.message.strip()
     if error.status == 404 and "image" in message.lower():
@@ -55,7 +61,9 @@ def refused(attempt: Attempt, error: Refused, report: Reporter) -> Failed:
     if error.status >= 500 and "OCI runtime" not in message:
         text = f"Docker could not do it: {message}"
         raise BackendError(text, retryable=True)
-    code = 127 if error.status == 400 and "not found" in message else None
+    code = 127 if error.status == 400 and _ABSENT.search(message) else None
+    if code is not None and hint:
+        return Failed(failure(attempt, "config", hint, report, reason=message, code=code))
     return Failed(failure(attempt, "config", message, report, reason=message, code=code))
 
 
@@ -64,8 +72,10 @@ def lost(attempt: Attempt, message: str, report: Reporter) -> Lost:
     return Lost(failure(attempt, "lost", message, report))
 
 
-def bad_end(attempt: Attempt, what: str, ending: Ending, report: Reporter) -> Failed:
-    """The outcome of a container that ended with a code other than 0."""
+def bad_end(
+    attempt: Attempt, what: str, ending: Ending, report: Reporter, hint: str = ""
+) -> Failed:
+    """The outcome of a container that ended with a code other than 0; `hint` as in `refused`."""
     code = ending.code
     reason = ending.error or f"exit code {code}"
     kind: FailureKind = "exit"
@@ -78,6 +88,8 @@ def bad_end(attempt: Attempt, what: str, ending: Ending, report: Reporter) -> Fa
         kind = "evicted"
         said = f"was stopped from outside while Docker was away (exit code {code})"
     elif (missing := _missing_program(code, report)) is not None:
+        if hint:
+            return Failed(failure(attempt, "config", hint, report, reason=missing, code=code))
         kind, said, reason = "config", f"cannot be run: {missing}", missing
     elif code > _SIGNAL:
         said = f"was killed by signal {code - _SIGNAL} (exit code {code})"
@@ -90,13 +102,13 @@ def bad_end(attempt: Attempt, what: str, ending: Ending, report: Reporter) -> Fa
 
 def _missing_program(code: int, report: Reporter) -> str | None:
     """What the first process said where it could not start the program."""
-    if code not in {126, 127}:
-        return None
-    for line in report.tail(TAIL):
-        match = _NO_PROGRAM.search(line)
-        if match is not None:
-            return f"{match['what']}: {match['why']}"
-    return None
+    said = report.tail(TAIL)
+    match = None
+    if code in {126, 127}:
+        match = next(filter(None, map(_NO_PROGRAM.search, said)), None)
+    elif len(said) == 1:  # the program itself has said nothing
+        match = _NOT_RUN.match(said[0])
+    return f"{match['what']}: {match['why']}" if match is not None else None
 
 
 def seconds(stamp: str) -> float:

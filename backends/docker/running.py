@@ -39,6 +39,7 @@ class Job:
     """One attempt with all that is needed to run it.
 
     `catalog` is the one that the container reaches. `judge` says what the container's end means.
+    `hint` is what to do where the image has not what shall run in it.
     """
 
     attempt: Attempt
@@ -48,6 +49,7 @@ class Job:
     catalog: Catalog
     frames: LogFrames
     judge: Callable[[Ending], Awaitable[Outcome]]
+    hint: str = ""
 
 
 async def run_job(desk: Desk, job: Job, report: Reporter, *, rejoin: bool) -> Outcome | None:
@@ -87,7 +89,7 @@ async def _fate(
     except Refused as error:
         return refused(attempt, error, report)
     except StartRefused as error:
-        return refused(attempt, error.error, report)
+        return refused(attempt, error.error, report, job.hint)
     except Vanished:
         found = await recorded(attempt, job.catalog, report)
         message = f"its container {attempt.name} was removed by somebody else"

@@ -20,6 +20,10 @@ from onready.engine.names import NodeKey
 
 PROGRESS_VARIABLE: Final = "ONREADY_PROGRESS_FD"
 """Descriptor on which a worker writes its progress, one JSON array a line, where it is set."""
+PIPE_VARIABLE: Final = "ONREADY_PROGRESS_PIPE"
+"""Path of a named pipe for the same, where no descriptor can be handed over."""
+_LONGEST: Final = 1 << 20
+"""Bytes after which a line that does not end is no report of ours."""
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -87,7 +91,8 @@ class ProgressLines:
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest if len(rest) <= _LONGEST else b""
         for line in lines:
             with suppress(msgspec.DecodeError):  # the user's own code may write there
                 self._tell(*_read_line(line))
@@ -102,10 +107,29 @@ _read_line: Final = msgspec.json.Decoder(tuple[float | None, str]).decode
 
 
 def tell_by_variable(fraction: float | None, message: str) -> None:
-    """Progress to whoever gave a descriptor for it; as a line on stderr where nobody did."""
+    """Progress to whoever gave a descriptor or a pipe for it; else as a line on stderr."""
+    line = progress_line(fraction, message)
     descriptor = os.environ.get(PROGRESS_VARIABLE, "")
     if descriptor.isdigit():
-        write_all(int(descriptor), progress_line(fraction, message))
+        write_all(int(descriptor), line)
+        return
+    pipe = os.environ.get(PIPE_VARIABLE, "")
+    if pipe and _into_pipe(pipe, line):
         return
     shown = "" if fraction is None else f" {fraction:.0%}"
     sys.stderr.write(f"onready: progress{shown} {message}".rstrip() + "\n")
+
+
+def _into_pipe(path: str, line: bytes) -> bool:
+    """Whether somebody reads there and has the line now."""
+    try:
+        # Without waiting for a reader; one that is there is waited for, as with any output.
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.set_blocking(descriptor, True)
+            write_all(descriptor, line)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return False
+    return True
