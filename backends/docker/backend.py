@@ -14,7 +14,7 @@ from typing import cast
 import anyio
 from pydantic import Field, field_validator
 
-from onready.backends.docker.body import MARK, read_labels
+from onready.backends.docker.body import MARK, log_driver, read_labels
 from onready.backends.docker.client import Client, Refused, open_client
 from onready.backends.docker.command import run_command
 from onready.backends.docker.images import Images
@@ -179,5 +179,6 @@ class DockerConfig(PluginConfig, NodeOptions):
             cpus = cpu_count()
             limit = self.limit or 2 * cpus
             threads = thread_limits(cpus, limit)
-            desk = Desk(client, images, folder, self.start_deadline, self.patience, threads)
+            log = log_driver(await client.info())
+            desk = Desk(client, images, folder, self.start_deadline, self.patience, log, threads)
             yield DockerBackend(desk, client, options, limit)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from onready.backends.docker.options import OURS, NodeOptions, read_mount
 from onready.engine.options import Resources
@@ -57,8 +57,30 @@ def invoking_user() -> str:
     return f"{os.getuid()}:{os.getgid()}"
 
 
-def body(attempt: Attempt, options: NodeOptions, image: str, order: Order) -> dict[str, object]:
-    """The request that creates the container."""
+def log_driver(info: Mapping[str, object]) -> dict[str, object]:
+    """How the output is kept, of what the daemon says it can.
+
+    Docker's `local` keeps bytes as they are, which the JSON files do not. An engine that has
+    neither it nor the files of Kubernetes keeps output as it likes.
+    """
+    plugins = info.get("Plugins")
+    known: object = cast("Mapping[str, object]", plugins).get("Log") if plugins else None
+    if isinstance(known, list) and "local" not in known:
+        return {"Type": "k8s-file" if "k8s-file" in known else "", "Config": {}}
+    return {
+        "Type": "local",
+        "Config": {"max-size": "64g", "max-file": "1", "compress": "false"},
+    }
+
+
+def body(
+    attempt: Attempt,
+    options: NodeOptions,
+    image: str,
+    order: Order,
+    log: Mapping[str, object],
+) -> dict[str, object]:
+    """The request that creates the container; `log` is `log_driver`'s."""
     environment = {**order.environment, **options.environment}
     found: dict[str, object] = {
         "Image": image,
@@ -71,7 +93,7 @@ def body(attempt: Attempt, options: NodeOptions, image: str, order: Order) -> di
             **identity(attempt),
             f"{OURS}epoch": str(attempt.epoch),
         },
-        "HostConfig": _host(attempt.resources, options, order.mounts),
+        "HostConfig": {**_host(attempt.resources, options, order.mounts), "LogConfig": log},
     }
     user = options.user or order.user
     if user and user != "image":
@@ -90,11 +112,6 @@ def _host(resources: Resources, options: NodeOptions, mounts: Iterable[Mount]) -
         # Restarts and removal are ours: a daemon that removes by itself loses exit codes.
         "RestartPolicy": {"Name": "no"},
         "AutoRemove": False,
-        # Keeps bytes as they are, which the JSON files do not.
-        "LogConfig": {
-            "Type": "local",
-            "Config": {"max-size": "64g", "max-file": "1", "compress": "false"},
-        },
         "Mounts": [_mount(one) for one in by_target.values()],
     }
     if resources.cpu:

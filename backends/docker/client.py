@@ -87,8 +87,11 @@ class Client:
         return await self.ask("version", self._docker.version)
 
     async def info(self) -> Json:
-        """More of that: storage driver, control groups, runtimes."""
-        return await self.ask("info", self._docker.system.info)
+        """More of that: storage driver, control groups, log drivers; nothing where it has none."""
+        try:
+            return await self.ask("info", self._docker.system.info)
+        except Refused:
+            return {}
 
     # --- images --------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from typing import Final, Literal, cast
 import anyio
 
 from onready.backends.docker.backend import DockerConfig
-from onready.backends.docker.body import Order, body
+from onready.backends.docker.body import Order, body, log_driver
 from onready.backends.docker.client import Client, Refused, find_socket, open_client
 from onready.backends.docker.frames import LogFrames
 from onready.backends.docker.life import Life, StartRefused
@@ -136,7 +136,8 @@ async def _try(
         patience=_PATIENCE,
     )
     try:
-        ending = await life.run(body(attempt, options, config.image, order))
+        log = log_driver(await client.info())
+        ending = await life.run(body(attempt, options, config.image, order, log))
     except (Refused, StartRefused) as error:
         cure = f"docker pull {config.image}" if "such image" in str(error) else ""
         yield Finding("container", "fail", str(error), cure)

@@ -175,7 +175,8 @@ class Life:
                 try:
                     found = await self._client.create(self._name, body, self._start_deadline)
                 except Refused as error:
-                    if error.status != CONFLICT:
+                    # Podman's compatible interface has another status for the same.
+                    if error.status != CONFLICT and "is already in use" not in error.message:
                         raise
                 else:
                     self._container = found

@@ -58,6 +58,9 @@ def refused(attempt: Attempt, error: Refused, report: Reporter, hint: str = "") 
     if "could not select device driver" in message:
         text = f"the daemon has no such device: {message}"
         return Failed(failure(attempt, "unschedulable", text, report, reason=message))
+    if "container-init binary not found" in message:
+        text = f"the engine has no small first process (say init=False): {message}"
+        return Failed(failure(attempt, "config", text, report, reason=message))
     if error.status >= 500 and "OCI runtime" not in message:
         text = f"Docker could not do it: {message}"
         raise BackendError(text, retryable=True)

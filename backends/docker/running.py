@@ -5,7 +5,7 @@ Rule of this room: what the container is and what its end means is the caller's.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from onready.backends.docker.body import Order, body, identity
@@ -30,6 +30,8 @@ class Desk:
     """The working folder of the driver."""
     start_deadline: float
     patience: float
+    log: Mapping[str, object]
+    """How the daemon keeps the output of containers."""
     threads: dict[str, str]
     """Variables that keep native libraries of Python nodes to their share of the processors."""
 
@@ -109,7 +111,7 @@ async def _fate(
 async def _run(desk: Desk, job: Job, life: Life, report: Reporter) -> Ending:
     policy = job.options.pull
     await desk.images.prepare(job.image, policy, job.attempt, report)
-    request = body(job.attempt, job.options, job.image, job.order)
+    request = body(job.attempt, job.options, job.image, job.order, desk.log)
     try:
         return await life.run(request)
     except Refused as error:

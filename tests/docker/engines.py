@@ -114,3 +114,61 @@ def daemon(*arguments: str) -> Generator[Daemon]:
         yield made
     finally:
         made.run("stop")
+
+
+def podman_lack() -> str:
+    """Why no Podman can be started here; "" if one can."""
+    missing = [name for name in ("podman", "conmon", "docker") if shutil.which(name) is None]
+    return f"{', '.join(missing)} not installed" if missing else lack()
+
+
+@contextmanager
+def podman(folder: Path, images_from: str) -> Generator[str]:
+    """The address of a Podman service with its storage in `folder`, and the test images."""
+    (folder / "containers.conf").write_text(
+        '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]\n'
+        '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+    )
+    host = f"unix://{folder}/podman.sock"
+    places = ["--root", f"{folder}/root", "--runroot", f"{folder}/run", "--tmpdir", f"{folder}/t"]
+    settings = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    settings["CONTAINERS_CONF"] = f"{folder}/containers.conf"
+    with (folder / "log").open("wb") as log:
+        service = subprocess.Popen(
+            ["podman", *places, "system", "service", "--time", "0", host],
+            env=settings,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        end = time.monotonic() + 60
+        while not (folder / "podman.sock").exists():
+            assert service.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < end, "podman does not begin"
+            time.sleep(0.05)
+        for image in (SHELL, PYTHON):
+            _copy_image(images_from, host, image)
+        yield host
+    finally:
+        service.terminate()
+        service.wait(30)
+        subprocess.run(["umount", "-l", f"{folder}/root/overlay"], check=False, capture_output=True)
+
+
+def _copy_image(source: str, target: str, image: str) -> None:
+    made = docker(source, "create", image, "true")
+    try:
+        with subprocess.Popen(
+            ["docker", "-H", source, "export", made], stdout=subprocess.PIPE
+        ) as export:
+            subprocess.run(
+                ["docker", "-H", target, "import", "-", image],
+                check=True,
+                stdin=export.stdout,
+                capture_output=True,
+                timeout=60,
+            )
+    finally:
+        docker(source, "rm", made)
