@@ -77,7 +77,7 @@ def worker(host: str) -> str:
             _add_distribution(archive, one)
         _add_distribution(archive, distribution("onready"), ".dist-info")  # its entry points
         package = Path(onready.__file__).parent
-        archive.add(package, SITE.removeprefix("/") + "/onready", filter=_without_caches)
+        archive.add(package, SITE.removeprefix("/") + "/onready")
     return _build(host, WORKER, context.getvalue())
 
 
@@ -101,12 +101,12 @@ def _add(archive: tarfile.TarFile, name: str, text: str, mode: int = 0o644) -> N
 
 
 def _without_ballast(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    left = _LEFT_OUT.isdisjoint(Path(entry.name).parts) and not entry.name.endswith(".a")
+    left = _LEFT_OUT.isdisjoint(Path(entry.name).parts) and not _is_spare(entry.name)
     return entry if left else None
 
 
-def _without_caches(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if Path(entry.name).name == "__pycache__" else entry
+def _is_spare(name: str) -> bool:
+    return name.endswith((".a", ".opt-1.pyc", ".opt-2.pyc"))
 
 
 def _needed(name: str) -> list[Distribution]:
@@ -131,7 +131,7 @@ def _needed(name: str) -> list[Distribution]:
 
 def _add_distribution(archive: tarfile.TarFile, one: Distribution, only: str = "") -> None:
     for file in one.files or []:
-        if ".." not in file.parts and "__pycache__" not in file.parts:
+        if ".." not in file.parts and Path(str(file.locate())).exists():
             if only and not file.parts[0].endswith(only):
                 continue
             archive.add(str(file.locate()), f"{SITE.removeprefix('/')}/{file}")

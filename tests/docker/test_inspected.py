@@ -16,7 +16,7 @@ from onready.backends.docker.options import NAMES, NodeOptions
 from onready.engine.errors import GraphError
 from onready.engine.options import Resources
 from onready.engine.spi import Shell
-from tests.backends.kit import memory
+from tests.backends.kit import failure, memory
 from tests.docker.engines import SHELL
 from tests.docker.test_containers import make_room
 from tests.docker.test_options import BAD
@@ -100,6 +100,16 @@ def test_gpus_are_asked_for(tmp_path: Path) -> None:
     asked = body(attempt, NodeOptions(), "a", Order(("x",)), {})
     host = cast("dict[str, object]", asked["HostConfig"])
     assert host["DeviceRequests"] == [{"Driver": "", "Count": 2, "Capabilities": [["gpu"]]}]
+
+
+@pytest.mark.anyio
+async def test_an_engine_without_gpus_says_so(engine: str, tmp_path: Path) -> None:
+    async with make_room(engine, tmp_path, network="none") as room:
+        attempt = replace(room.script("true"), resources=Resources(gpu=1))
+        found = failure(await room.run(attempt))
+        assert not await room.left()
+    assert found.kind == "unschedulable"
+    assert "the daemon has no such device" in found.message
 
 
 @pytest.mark.anyio

@@ -102,6 +102,7 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
         elif block.language == "toml":
             tomllib.loads(block.text)
         if block.title:
+            (tmp_path / block.title).parent.mkdir(exist_ok=True)
             (tmp_path / block.title).write_text(block.text)
         if not block.runs:
             continue
