@@ -6,6 +6,7 @@ Rule of this room: asks the daemon for images; what a failed pull means for an a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final, Literal, cast
 
@@ -16,6 +17,7 @@ from onready.backends.relay import resolver
 from onready.engine.errors import SecretError
 from onready.engine.spi import Attempt, Reporter
 
+_NO_LOGIN: Final = re.compile(r"credentials|unauthorized|denied|authentication", re.IGNORECASE)
 Policy = Literal["always", "missing", "never"]
 _PAUSE: Final = 0.5
 """Seconds between two reports of progress."""
@@ -85,11 +87,15 @@ class Images:
                 return
             if again and await self._client.has_image(image):
                 return  # somebody else has pulled it while we waited
+            auth: dict[str, str] | None = None
             try:
                 auth = await anyio.to_thread.run_sync(self._credentials, image, attempt)
                 await self._client.pull(image, auth, _Progress(image, report).tell, self._silence)
             except (Refused, SecretError) as error:
                 message = f"the image {image!r} cannot be pulled: {error}"
+                if isinstance(error, Refused) and _NO_LOGIN.search(error.message):
+                    known = "another login" if auth else "a login"
+                    message += f" (it may need {known}: login= of the backend)"
                 raise ImageFault(message) from error
             except Unreachable as error:
                 if await self._client.has_image(image):

@@ -95,7 +95,10 @@ def test_an_attempt_from_plan_to_end() -> None:
     last = key("last")
     row = made.rows["last",]
     made.apply(AttemptPlanned(2, 11.0, last, 1, "process", "onready-x"))
+    made.apply(NodeProgress(3, 11.2, last, 1, 0.5, "pulling a:1"))
+    assert (row.status, row.message) == ("waiting", "pulling a:1")
     made.apply(NodeStarted(3, 11.5, last, 1))
+    assert (row.message, row.fraction) == ("", None), "it begins: that is over"
     assert (row.running, row.backend, row.status) == (1, "process", "running")
     assert row.began == 11.5, "planned ahead of a free slot: its time begins when it starts"
     assert list(made.active()) == [row]

@@ -116,7 +116,8 @@ async def test_a_pull_that_fails_has_the_daemons_words(tmp_path: Path) -> None:
     async with served(tmp_path) as (registry, client):
         registry.reports = [{"error": "denied", "errorDetail": {"message": "denied: log in"}}]
         images = Images(client, {}, 5.0)
-        with pytest.raises(ImageFault, match=r"'a:1' cannot be pulled: denied"):
+        told = r"'a:1' cannot be pulled: denied \(it may need a login: login= of the backend\)"
+        with pytest.raises(ImageFault, match=told):
             await images.prepare("a:1", "always", attempt(tmp_path), RecordingReporter())
 
 

@@ -216,6 +216,8 @@ class Board:
         if live.began is None:
             row.running += 1
             live.began = event.at
+            # What was said before it began is over: that its image was being pulled.
+            row.message, row.fraction = "", None
         row.attempts += 1
         live.attempt = event.attempt
         if live.first is None:

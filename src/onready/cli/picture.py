@@ -80,7 +80,8 @@ def _cells(progress: Progress, row: Row, elapsed: float) -> tuple[RenderableType
 
 
 def _last(row: Row, *, running: bool) -> RenderableType:
-    if not running:
+    getting_ready = row.status == "waiting" and bool(row.message) and not row.many
+    if not running and not getting_ready:
         return Text(detail(row), style="dim")
     total = row.total or 0
     grid = Table.grid(padding=(0, 1))
