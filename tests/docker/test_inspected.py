@@ -55,6 +55,7 @@ async def test_the_daemon_has_every_option(
             options=options,
             resources=Resources(cpu=0.5, memory="32Mi"),
         )
+        told: dict[str, Any] = {}
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(room.run, attempt)
             with anyio.fail_after(60):
