@@ -45,7 +45,7 @@ class Room(Bench):
 
     async def left(self) -> list[str]:
         """The containers of ours that are there."""
-        found = await self.docker("ps", "-aq", "--filter", "label=onready.run=test")
+        found = await self.docker("ps", "-aq", "--filter", f"label=onready.run={RUN}")
         return found.split()
 
 

@@ -18,7 +18,7 @@ from onready.engine.errors import BackendError
 from onready.engine.spi import Outcome
 from onready.engine.testing.fakes import RecordingReporter
 from tests.backends import nodes
-from tests.backends.kit import failure
+from tests.backends.kit import RUN, failure
 from tests.docker import images
 from tests.docker.engines import PYTHON, SHELL
 from tests.docker.test_containers import Room, make_room
@@ -187,7 +187,7 @@ async def test_a_context_has_its_progress_and_its_folder(engine: str, tmp_path: 
         report = RecordingReporter()
         attempt = room.attempt(nodes.context)
         found = await room.value(await room.backend.execute(attempt, report))
-        assert found == ["test", str(attempt.key), 1, 0o700, str(attempt.folder / "scratch"), True]
+        assert found == [RUN, str(attempt.key), 1, 0o700, str(attempt.folder / "scratch"), True]
         assert report.progresses == [(0.5, "half")]
         assert not report.output("stderr")
         assert not attempt.folder.exists()

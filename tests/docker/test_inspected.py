@@ -16,9 +16,9 @@ from onready.backends.docker.options import NAMES, NodeOptions
 from onready.engine.errors import GraphError
 from onready.engine.options import Resources
 from onready.engine.spi import Shell
-from tests.backends.kit import failure, memory
+from tests.backends.kit import RUN, failure, memory
 from tests.docker.engines import SHELL
-from tests.docker.test_containers import make_room
+from tests.docker.test_containers import begun, make_room
 from tests.docker.test_options import BAD
 
 pytestmark = [pytest.mark.timeout(120)]
@@ -58,9 +58,7 @@ async def test_the_daemon_has_every_option(
         told: dict[str, Any] = {}
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(room.run, attempt)
-            with anyio.fail_after(60):
-                while not await room.left():
-                    await anyio.sleep(0.05)
+            await begun(room, attempt)
             (told,) = json.loads(await room.docker("inspect", attempt.name))
             tasks.cancel_scope.cancel()
         await room.docker("volume", "rm", "onready-test-volume")
@@ -73,7 +71,7 @@ def _check_config(config: dict[str, Any]) -> None:
     assert "COLOUR=blue" in config["Env"]
     assert (config["WorkingDir"], config["User"]) == ("/data", "1234:1235")
     assert config["Labels"]["team"] == "red"
-    assert config["Labels"]["onready.run"] == "test"
+    assert config["Labels"]["onready.run"] == RUN
     assert (config["Entrypoint"], config["Cmd"]) == (["sleep"], ["600"])
 
 
