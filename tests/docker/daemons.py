@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-
 from tests.docker.engines import REQUIRED
 
 INSIDE = Path(__file__).with_name("fake") / "inside.py"

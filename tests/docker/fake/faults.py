@@ -97,9 +97,9 @@ def loses() -> Act:
     """Do it; the connection breaks before the answer."""
 
     async def act(request: web.Request, handler: Handler) -> web.StreamResponse:
-        answer = await handler(request)
+        given = await handler(request)
         hang_up(request)
-        return answer
+        return given
 
     return act
 
@@ -109,21 +109,23 @@ def breaks(*, begun: bool = False) -> Act:
 
     async def act(request: web.Request, handler: Handler) -> web.StreamResponse:
         del handler
-        answer = web.StreamResponse()
+        given = web.StreamResponse()
         if begun:
-            await answer.prepare(request)
+            await given.prepare(request)
         hang_up(request)
-        return answer
+        return given
 
     return act
 
 
-def silent(*, does: bool = False) -> Act:
-    """Take it, with `does` do it, and never answer."""
+def silent(*, does: bool = False, begun: bool = False) -> Act:
+    """Take it, with `does` do it, and never answer; with `begun` fall silent in a good answer."""
 
     async def act(request: web.Request, handler: Handler) -> web.StreamResponse:
         if does:
             await handler(request)
+        if begun:
+            await web.StreamResponse().prepare(request)
         await asyncio.Event().wait()
         raise AssertionError
 
