@@ -13,11 +13,14 @@ from pathlib import Path
 from onready.backends.docker.backend import DockerBackend, DockerConfig
 from onready.engine.spi import Attempt, Outcome, Shell
 from onready.engine.testing.fakes import RecordingReporter
+from onready.engine.values.codec import load_plugins
 from tests.backends.kit import Bench, directory
 from tests.docker.engines import SHELL
 from tests.docker.fake.api import Daemon
 from tests.docker.fake.containers import Container
 from tests.docker.fake.server import served
+
+load_plugins()  # as an engine does, before there is an event loop
 
 
 class Room(Bench):

@@ -202,7 +202,7 @@ async def test_one_that_another_driver_has_just_made_is_not_started_by_us(
 async def test_a_call_that_is_never_answered_is_cut_at_its_deadline(
     tmp_path: Path, call: str, act: Act
 ) -> None:
-    async with make_room(tmp_path, deadline=0.7, start_deadline=0.7) as room:
+    async with make_room(tmp_path, deadline=1.5, start_deadline=3.0) as room:
         room.daemon.faults.add(call, act)
         await verdict(room)
         assert room.daemon.faults.done == [call]
@@ -221,7 +221,7 @@ async def test_output_that_stops_in_mid_stream_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(life, "_REST", 0.5)
-    async with make_room(tmp_path, deadline=0.7) as room:
+    async with make_room(tmp_path, deadline=1.5) as room:
         # What follows it hears nothing to the end, and what reads the rest at first neither.
         room.daemon.faults.add("logs", silent(begun=True), times=2)
         await verdict(room)
