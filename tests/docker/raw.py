@@ -62,7 +62,7 @@ class Answer:
         return found
 
 
-def call(host: str, method: str, path: str, body: Json | None = None, **query: object) -> Answer:
+def call(host: str, method: str, path: str, body: Json | None = None, /, **query: object) -> Answer:
     """One call, at API 1.41 unless the path begins with another version."""
     path = path if path.startswith("/") else f"/v1.41/{path}"
     path = f"{path}?{urlencode(query)}" if query else path
@@ -97,6 +97,8 @@ def state(host: str, name: str) -> Json:
 
 def names(host: str, *, everything: bool = True, **filters: list[str]) -> list[str]:
     """The names of the containers that pass these filters."""
-    asked = {"all": int(everything), "filters": json.dumps(filters)}
-    rows = json.loads(call(host, "GET", "containers/json", **asked).body)
+    given = json.dumps(filters)
+    rows = json.loads(
+        call(host, "GET", "containers/json", None, all=int(everything), filters=given).body
+    )
     return [str(name).removeprefix("/") for row in rows for name in row["Names"]]

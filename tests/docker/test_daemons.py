@@ -43,13 +43,13 @@ class Host:
         return self.wait(name)
 
     def post(self, name: str, what: str, **query: object) -> Answer:
-        return call(self.address, "POST", f"containers/{name}/{what}", **query)
+        return call(self.address, "POST", f"containers/{name}/{what}", None, **query)
 
     def get(self, name: str, what: str, **query: object) -> Answer:
-        return call(self.address, "GET", f"containers/{name}/{what}", **query)
+        return call(self.address, "GET", f"containers/{name}/{what}", None, **query)
 
     def remove(self, name: str, **query: object) -> Answer:
-        return call(self.address, "DELETE", f"containers/{name}", **query)
+        return call(self.address, "DELETE", f"containers/{name}", None, **query)
 
     def wait(self, name: str) -> int:
         answer = self.post(name, "wait")
@@ -187,12 +187,13 @@ def test_lists_are_filtered(host: Host) -> None:
     host.made("raw-idle", "true")
     host.made("raw-busy", "sleep", "60")
     assert host.post("raw-busy", "start").status == 204
-    ours = {"label": ["onready-raw"]}
-    assert sorted(names(host.address, **ours)) == ["raw-busy", "raw-idle"]
-    assert names(host.address, everything=False, **ours) == ["raw-busy"]
+    ours = ["onready-raw"]
+    assert sorted(names(host.address, label=ours)) == ["raw-busy", "raw-idle"]
+    assert names(host.address, everything=False, label=ours) == ["raw-busy"]
     assert names(host.address, label=["onready-raw=raw-idle"]) == ["raw-idle"]
     assert names(host.address, label=["onready-none"]) == []
-    answer = call(host.address, "GET", "containers/json", all=1, filters=json.dumps(ours))
+    given = json.dumps({"label": ours})
+    answer = call(host.address, "GET", "containers/json", all=1, filters=given)
     row = next(row for row in json.loads(answer.body) if row["Names"] == ["/raw-busy"])
     assert (row["Labels"], row["State"]) == ({"onready-raw": "raw-busy"}, "running")
 
@@ -328,7 +329,7 @@ def test_mounts(host: Host, tmp_path: Path) -> None:
     text = "cat /run/ro/there; echo made > /here/rw/made; echo no > /run/ro/no"
     assert host.ran("raw-one", "sh", "-c", text, Mounts=mounts) != 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "there"]
-    said = dict.fromkeys((1, 2), b"")
+    said: dict[int, bytes] = {1: b"", 2: b""}
     for stream, part in host.logs("raw-one").frames:
         said[stream] += part
     assert said[1] == b"mounted"

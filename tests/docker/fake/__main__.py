@@ -6,7 +6,6 @@ Rule of this room: says its address, and waits.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 
@@ -22,4 +21,4 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(os.path.abspath(sys.argv[1]))))
+    asyncio.run(main(Path(sys.argv[1]).resolve()))

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
@@ -258,7 +258,7 @@ class Container:
             "FinishedAt": self.finished,
         }
 
-    def matches(self, filters: Mapping[str, list[str]]) -> bool:
+    def matches(self, filters: Mapping[str, Sequence[str]]) -> bool:
         """Whether it passes a list's filters: labels, names, ids."""
         for label in filters.get("label", ()):
             name, given, text = label.partition("=")

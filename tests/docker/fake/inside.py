@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 _NEW_MOUNTS, _NEW_NAME, _NEW_USERS, _NEW_PIDS = 0x20000, 0x4000000, 0x10000000, 0x20000000
@@ -37,12 +38,11 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: str | N
 
 
 def _bind(source: str, target: str, *, read_only: bool) -> None:
-    if os.path.isdir(source):
-        os.makedirs(target, exist_ok=True)
+    if Path(source).is_dir():
+        Path(target).mkdir(parents=True, exist_ok=True)
     else:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if not os.path.exists(target):
-            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        Path(target).touch()
     _mount(source, target, None, _BIND | _RECURSIVE)
     if read_only:
         now = os.statvfs(target).f_flag
@@ -56,20 +56,21 @@ def _furnish(order: dict[str, Any]) -> None:
     _mount("none", "/", None, _RECURSIVE | _PRIVATE)
     _mount("fake", root, "tmpfs", 0, "mode=755")
     for name in _MACHINE:
-        if os.path.islink(f"/{name}"):
-            os.symlink(os.readlink(f"/{name}"), f"{root}/{name}")
-        elif os.path.isdir(f"/{name}"):
-            _bind(f"/{name}", f"{root}/{name}", read_only=name != "dev")
+        place = Path("/", name)
+        if place.is_symlink():
+            Path(root, name).symlink_to(place.readlink())
+        elif place.is_dir():
+            _bind(str(place), f"{root}/{name}", read_only=name != "dev")
     for name in ("tmp", "run", "root", "proc"):
-        os.mkdir(f"{root}/{name}")
-    os.chmod(f"{root}/tmp", 0o1777)
+        Path(root, name).mkdir()
+    Path(root, "tmp").chmod(0o1777)
     try:
         _mount("proc", f"{root}/proc", "proc", 0)
     except OSError:  # inside some containers it may not be made anew
         _bind("/proc", f"{root}/proc", read_only=False)
     for source, target, read_only in order["mounts"]:
         _bind(source, f"{root}{target}", read_only=read_only)
-    os.makedirs(f"{root}{order['workdir']}", exist_ok=True)
+    Path(f"{root}{order['workdir']}").mkdir(parents=True, exist_ok=True)
     os.chroot(root)
     os.chdir(order["workdir"])
 
@@ -87,7 +88,8 @@ def _execute(order: dict[str, Any]) -> NoReturn:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python has them ignored
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.execvpe(order["argv"][0], order["argv"], order["environment"])
+    argv: list[str] = order["argv"]
+    os.execvpe(argv[0], argv, order["environment"])  # noqa: S606 - that is what it is for
 
 
 def _init(order: dict[str, Any], told: int) -> NoReturn:
@@ -151,8 +153,7 @@ def main() -> NoReturn:
             ("uid_map", f"{order['uid']} {user} 1"),
             ("gid_map", f"{order['gid']} {group} 1"),
         ):
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
+            Path("/proc/self", name).write_text(text)
     inner = os.fork()
     if inner == 0:
         _inner(order, told, mapped=mapped)

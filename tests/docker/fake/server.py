@@ -47,9 +47,9 @@ def _application(daemon: Daemon) -> web.Application:
     async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             _check_version(daemon, request)
-            call = names.get(request.match_info.handler, "")
-            if not call:
-                raise Refusal(404, "page not found")
+            if request.match_info.http_exception is not None:
+                return answer({"message": "page not found"}, status=404)
+            call = names[request.match_info.handler]
             daemon.calls[call] += 1
             act = daemon.faults.next(call)
             return await (handler(request) if act is None else act(request, handler))
