@@ -162,9 +162,20 @@ class Client:
 
         What that means inspection tells.
         """
-        one = self._docker.containers.container(container)
+        # Not by aiodocker: it leaves the connection open where the wait is given up.
+        import aiohttp
+
+        url = f"{self._docker.docker_host}/{self._docker.api_version}/containers/{container}/wait"
+
+        async def wait() -> None:
+            call = self._docker.session.post(url, timeout=aiohttp.ClientTimeout(total=None))
+            async with call as answer:
+                said = await answer.read()
+                if answer.status >= 400:
+                    raise Refused(answer.status, _message(said))
+
         with anyio.move_on_after(patience):
-            await self.ask("wait for container", one.wait, float("inf"))
+            await self.ask("wait for container", wait, math.inf)
             return True
         return False
 

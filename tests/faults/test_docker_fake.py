@@ -1,4 +1,4 @@
-"""A Docker daemon that does wrong (F3, F6, F7, F8): what a real one cannot be made to show.
+"""A Docker daemon that does wrong (F3, F6, F7, F8, F13): what a real one cannot be made to show.
 
 The daemon is the fake one, which answers as a real one does but for the fault. Whatever it does,
 the verdict is that of inspection, no container is started twice, and none is left.
@@ -10,6 +10,8 @@ import hashlib
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from onready.engine.spi import Lost
 from onready.engine.testing.fakes import RecordingReporter
 from tests.backends.kit import failure
 from tests.docker import daemons, raw
+from tests.docker.fake.containers import Container
 from tests.docker.fake.faults import (
     ALWAYS,
     Act,
@@ -427,3 +430,54 @@ async def test_old_and_new_daemons(tmp_path: Path, api: str, least: str) -> None
         assert report.output("stdout") == b"x" * 40_000 + b"\nend"
         answer = await anyio.to_thread.run_sync(raw.call, room.daemon.host, "GET", "/v1.30/info")
         assert (answer.status == 400) == (least == "1.44")
+
+
+# --- signals (F13) --------------------------------------------------------------------------------
+
+STUBBORN = """
+from onready import graph, shell
+
+@graph
+def stubborn() -> str:
+    script = "trap 'echo heard' TERM; echo begun; while :; do sleep 0.05; done"
+    return shell(["sh", "-c", script], backend="docker", options={"image": "onready-test-shell:1"})
+"""
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_sigterm_ends_the_command_line_and_its_container(
+    tmp_path: Path, signals: int
+) -> None:
+    # One signal: the container has its grace, and is killed. Two: it is not waited for.
+    async with make_room(tmp_path) as room:
+        (tmp_path / "stubborn.py").write_text(STUBBORN)
+        settings = f'[backends.docker]\ntype = "docker"\nhost = "{room.daemon.host}"\n'
+        (tmp_path / "onready.toml").write_text(settings)
+        command = [sys.executable, "-m", "onready.cli", "run", "stubborn.py:stubborn"]
+        environment = os.environ | {"ONREADY_GRACE": "0.5" if signals == 1 else "60"}
+        async with await anyio.open_process(
+            command, cwd=tmp_path, env=environment, stderr=subprocess.STDOUT
+        ) as child:
+            with anyio.fail_after(60):
+                (one,) = await _running(room)
+                child.send_signal(signal.SIGTERM)
+                if signals == 2:
+                    while len(one.log.messages) < 2:  # it was told to stop, and has not
+                        await anyio.sleep(0.02)
+                    child.send_signal(signal.SIGTERM)
+                assert child.stdout is not None
+                said = b"".join([part async for part in child.stdout]).decode()
+                await child.wait()
+        assert child.returncode == 143, said
+        assert "Traceback" not in said
+        # Who leaves at once may leave a container to `onready gc`; who has time leaves none.
+        assert await room.backend.sweep(lambda _: False) <= signals - 1, "the container was left"
+
+
+async def _running(room: Room) -> list[Container]:
+    """The containers, once one runs and has said so."""
+    while True:
+        found = [one for one in room.daemon.containers.values() if one.log.messages]
+        if found:
+            return found
+        await anyio.sleep(0.02)
