@@ -76,11 +76,11 @@ async def verdict(room: Room, report: RecordingReporter | None = None) -> None:
 WORDS = "driver failed: input/output error"
 
 
-@pytest.mark.parametrize("call", ["inspect", "logs", "wait", "remove"])
-@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize(
+    ("call", "times"), [("inspect", 3), ("logs", 3), ("wait", 3), ("remove", 1)]
+)
 async def test_a_500_for_a_while_changes_nothing(tmp_path: Path, call: str, times: int) -> None:
     async with make_room(tmp_path) as room:
-        times = 1 if call == "remove" else times
         room.daemon.faults.add(call, says(500, WORDS), times=times)
         await verdict(room)
         assert room.daemon.faults.done == [call] * times
@@ -205,7 +205,9 @@ async def test_one_that_another_driver_has_just_made_is_not_started_by_us(
 async def test_a_call_that_is_never_answered_is_cut_at_its_deadline(
     tmp_path: Path, call: str, act: Act
 ) -> None:
-    async with make_room(tmp_path, deadline=1.5, start_deadline=3.0) as room:
+    async with make_room(
+        tmp_path, deadline=1.5, start_deadline=3.0 if call in {"create", "start"} else 20.0
+    ) as room:
         room.daemon.faults.add(call, act)
         await verdict(room)
         assert room.daemon.faults.done == [call]
@@ -279,18 +281,14 @@ async def test_an_inspection_that_says_nothing_is_made_again(tmp_path: Path, bod
 
 
 @pytest.mark.parametrize("polite", [False, True])
-@pytest.mark.parametrize("at", [0, 3, 8, 20, 50])
+@pytest.mark.parametrize("at", [3, 20])
 async def test_output_is_complete_where_its_stream_is_cut(
     tmp_path: Path, at: int, polite: bool
 ) -> None:
     async with make_room(tmp_path) as room:
-        # Within a frame's head, after it, within a time stamp, within the text: and twice, so that
-        # also what reads the rest is cut.
+        # Within a frame's head and within its text: and twice, so that what reads the rest is cut
+        # too. Polite: as if this were all.
         room.daemon.faults.add("logs", cut(at, polite=polite), times=2)
-        if polite and at in {0, 50}:
-            pytest.skip(
-                "a stream that ends well between two messages is whole, as far as one can know"
-            )
         await verdict(room)
 
 
