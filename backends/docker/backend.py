@@ -14,7 +14,7 @@ from typing import cast
 import anyio
 from pydantic import Field, field_validator
 
-from onready.backends.docker.body import MARK, log_driver, read_labels
+from onready.backends.docker.body import MARK, identity, log_driver, read_labels
 from onready.backends.docker.client import Client, Refused, open_client
 from onready.backends.docker.command import run_command
 from onready.backends.docker.images import Images
@@ -23,7 +23,7 @@ from onready.backends.docker.options import NAMES, NodeOptions
 from onready.backends.docker.running import Desk
 from onready.backends.results import config_failure, recorded
 from onready.backends.threads import thread_limits
-from onready.engine.errors import SecretError
+from onready.engine.errors import BackendError, SecretError
 from onready.engine.failure import failure_from
 from onready.engine.names import is_name
 from onready.engine.plugin import PluginConfig
@@ -42,7 +42,8 @@ from onready.engine.spi import (
 class _Live:
     """An attempt that runs here: who asks for it again gets the same outcome."""
 
-    def __init__(self) -> None:
+    def __init__(self, whose: Mapping[str, str]) -> None:
+        self.whose = whose
         self.done = anyio.Event()
         self.outcome: Outcome | None = None
 
@@ -88,11 +89,18 @@ class DockerBackend:
         return await self._once(attempt, report, rejoin=True)
 
     async def _once(self, attempt: Attempt, report: Reporter, *, rejoin: bool) -> Outcome | None:
+        whose = identity(attempt)
         while (other := self._live.get(attempt.name)) is not None:
+            if other.whose != whose:
+                message = (
+                    f"the name {attempt.name} is in use for another attempt: {dict(other.whose)} "
+                    f"runs under it, and {whose} cannot"
+                )
+                raise BackendError(message)
             await other.done.wait()
             if other.outcome is not None:
                 return other.outcome
-        live = self._live[attempt.name] = _Live()
+        live = self._live[attempt.name] = _Live(whose)
         try:
             live.outcome = await self._run(attempt, report, rejoin=rejoin)
         finally:

@@ -132,6 +132,11 @@ class LogFrames:
             seen.begin()
 
     @property
+    def torn(self) -> bool:
+        """Whether what came so far ends in the middle of a message."""
+        return bool(self._rest)
+
+    @property
     def unfinished(self) -> bool:
         """Whether `finish` has something to pass on."""
         return any(seen.owed for seen in self._seen.values())

@@ -13,6 +13,7 @@ absence has a patience.
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import anyio
 
 from onready.backends.docker.client import CONFLICT, GONE, Client, Json, Refused, Unreachable
 from onready.backends.docker.frames import LogFrames
+from onready.backends.docker.options import OURS
 from onready.engine.crashpoints import crash_point
 from onready.engine.errors import BackendError
 from onready.engine.spi import Reporter
@@ -29,13 +31,16 @@ from onready.engine.spi import Reporter
 T = TypeVar("T")
 QUIET: Final = 0.25
 """Seconds after which the output of a container is followed; that of shorter ones is read once."""
-_ROUND: Final = 60.0
+_ROUND: Final = 5.0
 """Seconds of waiting after which a container is looked at, whatever its daemon says."""
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
 _REST: Final = 5.0
 """Seconds in which the output must end after the container has."""
 _NEVER: Final = "0001-01-01T00:00:00Z"
+MAKER: Final = f"{OURS}maker"
+"""The label by which a create whose answer was lost is known to have been ours, and nobody else's:
+one that was adopted may be about to be started by whoever made it."""
 _STOPPED: Final = frozenset({"exited", "dead"})
 _KILLED: Final = frozenset({137, 143, 255})
 """Codes of a container that was killed, or stopped with its daemon or its machine."""
@@ -88,12 +93,17 @@ class _View:
 
 
 def _view(found: Json) -> _View:
-    state = cast("Mapping[str, object]", found["State"])
-    config = cast("Mapping[str, object]", found["Config"])
-    labels = cast("Mapping[str, object] | None", config.get("Labels"))
+    try:
+        state = cast("Mapping[str, object]", found["State"])
+        config = cast("Mapping[str, object]", found["Config"])
+        labels = cast("Mapping[str, object] | None", config.get("Labels"))
+        container = str(found["Id"])
+    except (KeyError, TypeError, AttributeError) as error:
+        message = f"Docker's answer tells nothing of the container: {str(found)[:200]}"
+        raise Unreachable(message) from error
     started = str(state.get("StartedAt") or _NEVER)
     return _View(
-        str(found["Id"]),
+        container,
         str(state.get("Status", "")),
         started != _NEVER,
         state,
@@ -125,6 +135,8 @@ class Life:
         self._container = ""
         self._disturbed = False
         self._told = False
+        self._ended = False
+        self._maker = secrets.token_hex(8)
         self._tried = False
         """Whether there may be a container of ours whose id is not known."""
 
@@ -132,6 +144,11 @@ class Life:
     def may_run(self) -> bool:
         """Whether a container that was started, or may have been, is not known to have ended."""
         return self._told
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is known to have ended."""
+        return self._ended
 
     # --- from the beginning, and from where somebody else left it -----------------------------
 
@@ -142,9 +159,10 @@ class Life:
         BackendError where the name is taken by something else or the daemon stays away,
         NotStarted and Vanished where its fate is not known.
         """
-        view = await self._create(body)
-        if view is None:
+        view = await self._create(self._signed(body))
+        if view is None or (not view.started and view.labels.get(MAKER) == self._maker):
             await self._start()
+            view = None
         elif not view.started:
             view = await self._leave_time(view)
         return await self._see_it_end(view)
@@ -163,6 +181,10 @@ class Life:
             return None
         self._disturbed = True
         return await self._see_it_end(view)
+
+    def _signed(self, body: Json) -> Json:
+        labels = cast("Mapping[str, str]", body.get("Labels") or {})
+        return {**body, "Labels": {**labels, MAKER: self._maker}}
 
     async def _create(self, body: Json) -> _View | None:
         """Create it: None, or what there is of that name already."""
@@ -211,7 +233,9 @@ class Life:
                 await self._client.start(self._container, self._start_deadline)
                 crash_point("spawn.after")
         except Refused as error:
-            raise StartRefused(error) from error
+            # Whoever has a fault of its own may have done it all the same.
+            if error.status < 500 or not (await self._patiently(self._look)).started:
+                raise StartRefused(error) from error
         except Unreachable:
             self._disturbed = True
             view = await self._patiently(self._look)
@@ -252,9 +276,14 @@ class Life:
         return self._ending(view)
 
     async def _until_ended(self, view: _View | None) -> _View:
+        pause = _FIRST_PAUSE
         while view is None or not view.ended:
-            await self._wait()
+            early = await self._wait()
             view = await self._patiently(self._look)
+            if early and not view.ended:
+                await anyio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE) if early else _FIRST_PAUSE
+        self._ended = True
         return view
 
     def _tell_start(self) -> None:
@@ -264,16 +293,16 @@ class Life:
             self._report.started(f"container {self._container[:12]}")
             crash_point("handle.after")
 
-    async def _wait(self) -> None:
+    async def _wait(self) -> bool:
+        """Wait for its end, or for the end of the round; False for the latter."""
         try:
-            await self._client.wait(self._container, _ROUND)
+            return await self._client.wait(self._container, _ROUND)
         except Refused as error:
             if error.status == GONE:
                 raise Vanished from error
-            await anyio.sleep(_FIRST_PAUSE)
         except Unreachable:
             self._disturbed = True
-            await anyio.sleep(_FIRST_PAUSE)
+        return True
 
     async def _follow(self, ended: anyio.Event) -> None:
         with anyio.move_on_after(QUIET):

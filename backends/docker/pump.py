@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import selectors
 import socket
@@ -51,11 +52,12 @@ class Sink(Protocol):
 class _Stream:
     """One request and its answer."""
 
-    def __init__(self, request: bytes, sink: Sink, head_by: float) -> None:
+    def __init__(self, request: bytes, sink: Sink, head: float, silence: float) -> None:
         self.request = request
         self.sink = sink
-        self.head_by = head_by
-        """When the head of the answer must be there, by `time.monotonic`."""
+        self.silence = silence
+        self.due = time.monotonic() + head
+        """When something more must have come, by `time.monotonic`."""
         self.answer = http.Answer()
         self.socket: socket.socket | None = None
         self.error = b""
@@ -63,6 +65,17 @@ class _Stream:
         self.done = anyio.Event()
         self.loop = asyncio.get_running_loop()
         self.abandoned = False
+
+
+def _has_more(stream: _Stream) -> bool:
+    """Whether something has come that could not be read yet: another's sink may have been slow."""
+    if stream.socket is None:
+        return False
+    try:
+        stream.socket.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return False
+    return True
 
 
 class LogPump:
@@ -78,13 +91,13 @@ class LogPump:
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    async def read(self, target: str, sink: Sink, head: float) -> StreamEnd:
+    async def read(self, target: str, sink: Sink, head: float, silence: float) -> StreamEnd:
         """Ask for `target` and pass the body to `sink` until it ends or breaks.
 
-        The head of the answer must come within `head` seconds; the body may take for ever, and
-        ends for us when the caller is cancelled.
+        The head of the answer must come within `head` seconds; after it there may be `silence`
+        seconds without a byte. It ends for us when the caller is cancelled, too.
         """
-        stream = _Stream(http.get(target), sink, time.monotonic() + head)
+        stream = _Stream(http.get(target), sink, head, silence)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="onready docker logs")
             self._thread.start()
@@ -134,8 +147,8 @@ class LogPump:
     def _patience(self) -> float | None:
         if self._new:
             return _BACKLOG_PAUSE
-        waiting = [stream.head_by for stream in self._live if not stream.answer.status]
-        return max(0.0, min(waiting) - time.monotonic()) + 0.001 if waiting else None
+        due = min((stream.due for stream in self._live), default=math.inf)
+        return None if due == math.inf else max(0.0, due - time.monotonic()) + 0.001
 
     def _look_after(self) -> None:
         for _ in range(len(self._new)):
@@ -144,7 +157,7 @@ class LogPump:
         for stream in tuple(self._live):
             if stream.abandoned:
                 self._finish(stream, StreamEnd(whole=False, message="abandoned"))
-            elif not stream.answer.status and now > stream.head_by:
+            elif now > stream.due and not _has_more(stream):
                 self._finish(stream, StreamEnd(whole=False, message="no answer in time"))
 
     def _connect(self, stream: _Stream) -> None:
@@ -157,7 +170,7 @@ class LogPump:
         except BlockingIOError:  # more wait for the daemon than it lets wait
             made.close()
             self._live.discard(stream)
-            if time.monotonic() < stream.head_by and not stream.abandoned:
+            if time.monotonic() < stream.due and not stream.abandoned:
                 self._new.append(stream)
             else:
                 self._finish(stream, StreamEnd(whole=False, message="no answer in time"))
@@ -191,6 +204,8 @@ class LogPump:
             _log.exception("output of a container could not be passed on")
             self._finish(stream, StreamEnd(whole=False, message=str(error)))
         else:
+            if stream.answer.status:
+                stream.due = time.monotonic() + stream.silence
             if stream.answer.ended:
                 self._finish(stream, self._ended(stream))
 

@@ -105,7 +105,10 @@ async def _fate(
             return found
         if not life.may_run:
             raise
-        return lost(attempt, f"Docker stayed away, and its container may run: {error}", report)
+        what = "its container may run"
+        if life.has_ended:
+            what = "its container has ended, and what it left could not be had"
+        return lost(attempt, f"Docker stayed away, and {what}: {error}", report)
 
 
 async def _run(desk: Desk, job: Job, life: Life, report: Reporter) -> Ending:

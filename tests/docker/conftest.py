@@ -1,4 +1,5 @@
 """Tests on a real Docker engine: `ONREADY_DOCKER` names one with our images, else one is started.
+Those that ask for `fake` are on the fake daemon of `fake/`, which needs no Docker.
 
 Without any, the tests of this folder that need it are skipped, in one loud line; with
 `ONREADY_REQUIRE=docker` they fail.
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.docker import engines
+from tests.docker import daemons, engines
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +36,11 @@ def engine() -> Iterator[str]:
         pytest.skip(message)
     with engines.daemon() as made:
         yield made.host
+
+
+@pytest.fixture(scope="session")
+def fake() -> Iterator[str]:
+    """The address of a fake engine with the test images."""
+    daemons.skip_without()
+    with daemons.fake() as host:
+        yield host

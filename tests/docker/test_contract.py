@@ -1,4 +1,7 @@
-"""The docker backend, on a real engine, under the contract that every backend keeps."""
+"""The docker backend, on a real engine and on the fake one, under the contract that all keep.
+
+What passes here on both makes the fake a legitimate one.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from onready.engine.spi import Backend, Catalog
 from onready.engine.testing import work
 from onready.engine.testing.backend_suite import BackendSuite
 from onready.storage.directory import DirectoryConfig
-from tests.docker import engines
+from tests.docker import engines, raw
 
 pytestmark = [
     pytest.mark.may_block("the suite's own looks at files"),
@@ -25,13 +28,13 @@ pytestmark = [
 ]
 
 
-class TestDocker(BackendSuite):
+class _Containers(BackendSuite):
+    """What both have in common: `host` is the daemon's address."""
+
+    __test__ = False
+
     host: ClassVar[str]
     patience = 150.0
-
-    @pytest.fixture(autouse=True)
-    def _engine(self, engine: str) -> None:
-        type(self).host = engine
 
     def open_catalog(self, folder: Path) -> AbstractAsyncContextManager[Catalog]:
         return DirectoryConfig.from_address(str(folder / "catalog")).open()
@@ -61,8 +64,27 @@ class TestDocker(BackendSuite):
                 assert _processes_with(str(pids))
                 tasks.cancel_scope.cancel()
             assert not _processes_with(str(pids))
-            found = engines.docker(self.host, "ps", "-aq", "--filter", f"name={attempt.name}")
-            assert not found
+            assert not raw.names(self.host, name=[attempt.name])
+
+
+class TestDocker(_Containers):
+    """A real engine."""
+
+    __test__ = True
+
+    @pytest.fixture(autouse=True)
+    def _engine(self, engine: str) -> None:
+        type(self).host = engine
+
+
+class TestFake(_Containers):
+    """The fake: what holds here holds there."""
+
+    __test__ = True
+
+    @pytest.fixture(autouse=True)
+    def _engine(self, fake: str) -> None:
+        type(self).host = fake
 
 
 def _processes_with(text: str) -> list[str]:
@@ -78,15 +100,20 @@ def _processes_with(text: str) -> list[str]:
 
 @asynccontextmanager
 async def _foreign(host: str) -> AsyncGenerator[Callable[[], Awaitable[bool]]]:
-    def docker(*arguments: str) -> str:
-        return engines.docker(host, *arguments)
+    def make() -> None:
+        made = raw.create(host, "foreign", "sleep", "600", image=engines.SHELL)
+        assert made.status == 201, made
+        raw.call(host, "POST", "containers/foreign/start")
 
-    made = await anyio.to_thread.run_sync(docker, "run", "-d", engines.SHELL, "sleep", "600")
+    def remove() -> None:
+        raw.call(host, "DELETE", "containers/foreign", force=1)
 
     async def is_there() -> bool:
-        return bool(await anyio.to_thread.run_sync(docker, "ps", "-q", "--filter", f"id={made}"))
+        found = await anyio.to_thread.run_sync(lambda: raw.state(host, "foreign"))
+        return found["Running"] is True
 
+    await anyio.to_thread.run_sync(make)
     try:
         yield is_there
     finally:
-        await anyio.to_thread.run_sync(docker, "rm", "-f", made)
+        await anyio.to_thread.run_sync(remove)
