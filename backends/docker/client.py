@@ -188,13 +188,16 @@ class Client:
         return [cast("Json", one._container) for one in found]  # pyright: ignore[reportPrivateUsage]
 
     async def logs(self, container: str, frames: LogFrames, *, follow: bool) -> StreamEnd:
-        """Read its output, from where `frames` is; returns where the stream ends or breaks."""
+        """Read its output, from where `frames` is; returns where the stream ends or breaks.
+
+        One that is followed is never known to be whole.
+        """
         target = (
             f"/{self._docker.api_version}/containers/{container}/logs?stdout=1&stderr=1"
             f"&timestamps=1&follow={int(follow)}&since={frames.since}"
         )
         frames.begin()
-        return await self._pump.read(target, frames.feed, self.deadline)
+        return await self._pump.read(target, frames.feed, self.deadline, bare=follow)
 
 
 def _encoded(auth: Mapping[str, str]) -> str:

@@ -32,6 +32,7 @@ QUIET: Final = 0.25
 _ROUND: Final = 60.0
 """Seconds of waiting after which a container is looked at, whatever its daemon says."""
 _FIRST_PAUSE: Final = 0.1
+_FOLLOW_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 2.0
 _REST: Final = 5.0
 """Seconds in which the output must end after the container has."""
@@ -278,11 +279,10 @@ class Life:
     async def _follow(self, ended: anyio.Event) -> None:
         with anyio.move_on_after(QUIET):
             await ended.wait()
-        pause = _FIRST_PAUSE
+        pause = _FOLLOW_PAUSE
         while not ended.is_set():
-            end = await self._client.logs(self._container, self._frames, follow=True)
-            if end.whole:
-                return
+            await self._client.logs(self._container, self._frames, follow=True)
+            # It has ended, most likely, and those who wait for that are about to be told.
             with anyio.move_on_after(pause):
                 await ended.wait()
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -364,12 +364,13 @@ class Life:
                 message = f"the container {self._name} could not be removed: {first}"
                 self._report.warning("ContainerLeft", message)
 
-    async def stop(self, grace: float) -> None:
-        """Its stop signal, `grace` seconds, KILL; then remove it. Never raises.
+    async def stop(self, grace: Callable[[], float]) -> None:
+        """Its stop signal, `grace()` seconds, KILL; then remove it. Never raises.
 
-        Bounded by `grace` and three deadlines; what is left is a warning, and a sweep's.
+        The grace may become less meanwhile. Bounded by it and three deadlines; what is left is a
+        warning, and a sweep's.
         """
-        limit = grace + 3 * self._client.deadline
+        limit = grace() + 3 * self._client.deadline
         with anyio.move_on_after(limit, shield=True) as scope:
             try:
                 await self._stop(grace)
@@ -380,7 +381,7 @@ class Life:
             message = f"the container {self._name} did not go within {limit:g} s"
             self._report.warning("CancelTimeout", message)
 
-    async def _stop(self, grace: float) -> None:
+    async def _stop(self, grace: Callable[[], float]) -> None:
         if not self._container:
             view = await self._patiently(self._look_by_name) if self._tried else None
             if view is None or any(
@@ -388,6 +389,20 @@ class Life:
             ):
                 return
             self._container = view.container
-        with suppress(Refused, Unreachable):  # to remove it by force is what remains
-            await self._client.stop(self._container, math.ceil(grace))
+        await self._ask_to_stop(grace)
         await self._patiently(lambda: self._client.remove(self._container, force=True))
+
+    async def _ask_to_stop(self, grace: Callable[[], float]) -> None:
+        """Its stop signal, and its end or that of the grace."""
+        begun = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+
+            async def stop() -> None:
+                with suppress(Refused, Unreachable):  # to remove it by force is what remains
+                    await self._client.stop(self._container, math.ceil(grace()))
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(stop)
+            while (left := begun + grace() - anyio.current_time()) > 0:
+                await anyio.sleep(min(left, _FIRST_PAUSE))
+            tasks.cancel_scope.cancel()

@@ -72,7 +72,7 @@ async def run_job(desk: Desk, job: Job, report: Reporter, *, rejoin: bool) -> Ou
             await life.remove()
     except BaseException:
         if not attempt.fenced:  # another driver has it by now
-            await life.stop(attempt.grace)
+            await life.stop(lambda: attempt.grace)
         raise
     return outcome
 
