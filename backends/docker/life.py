@@ -29,13 +29,16 @@ from onready.engine.spi import Reporter
 T = TypeVar("T")
 QUIET: Final = 0.25
 """Seconds after which the output of a container is followed; that of shorter ones is read once."""
-_ROUND: Final = 60.0
+_ROUND: Final = 4.0
 """Seconds of waiting after which a container is looked at, whatever its daemon says."""
 _FIRST_PAUSE: Final = 0.1
 _FOLLOW_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 2.0
-_REST: Final = 5.0
-"""Seconds in which the output must end after the container has."""
+_REST: Final = 1.0
+"""Seconds in which the output that is followed must end after the container has; what it has not
+given by then is read once more."""
+_ABOUT_TO: Final = 5.0
+"""Seconds that another driver has to start the container that it made."""
 _NEVER: Final = "0001-01-01T00:00:00Z"
 _STOPPED: Final = frozenset({"exited", "dead"})
 _KILLED: Final = frozenset({137, 143, 255})
@@ -221,7 +224,7 @@ class Life:
 
     async def _leave_time(self, view: _View) -> _View:
         """Somebody else made it and has not started it: they may be about to."""
-        with anyio.move_on_after(_REST):
+        with anyio.move_on_after(_ABOUT_TO):
             while not view.started:
                 await anyio.sleep(_FIRST_PAUSE)
                 view = await self._patiently(self._look)
@@ -403,6 +406,7 @@ class Life:
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(stop)
-            while (left := begun + grace() - anyio.current_time()) > 0:
+            # That the grace becomes less is no event.
+            while (left := begun + grace() - anyio.current_time()) > 0:  # noqa: ASYNC110 - see above
                 await anyio.sleep(min(left, _FIRST_PAUSE))
             tasks.cancel_scope.cancel()
