@@ -65,7 +65,8 @@ class StartRefused(Exception):
 class Ending:
     """How a container ended, as inspection has it. `starved`: killed for want of memory.
 
-    `unwatched`: it was stopped from outside while its daemon was gone or nobody looked.
+    `unwatched`: while its daemon was gone, or nobody looked, it was stopped from outside or ended
+    in a way that the daemon does not know.
     """
 
     code: int

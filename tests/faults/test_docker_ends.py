@@ -41,6 +41,7 @@ class Death:
     signal: signal.Signals | None = None
 
 
+OURS = ("ps", "-aq", "--filter")
 WAIT = "sleep 600"
 DEATHS = {
     "killed": Death(WAIT, "exit", 137, "killed by signal 9", signal.SIGKILL),
@@ -71,12 +72,14 @@ def mortal(folder: Path, death: Death) -> Bound[object]:
     return g.build(said)
 
 
-async def kill(host: str, folder: Path, number: signal.Signals) -> float:
+async def kill(host: str, run: str, folder: Path, number: signal.Signals) -> float:
     """Kill its first process from outside, once it is at its place; when that was."""
     with anyio.fail_after(60):
         while not (folder / "dies").exists():
             await anyio.sleep(0.01)
-    container = await anyio.to_thread.run_sync(engines.docker, host, "ps", "-q")
+    container = await anyio.to_thread.run_sync(
+        engines.docker, host, *OURS, f"label=onready.run={run}"
+    )
     form = "--format={{.State.Pid}}"
     pid = await anyio.to_thread.run_sync(engines.docker, host, "inspect", form, container)
     os.kill(int(pid), number)
@@ -97,7 +100,7 @@ async def test_a_container_that_dies_is_seen_and_replaced(
             folder.mkdir()
             run = await made.start(mortal(folder, death))
             if death.signal is not None:
-                died = await kill(engine, folder, death.signal)
+                died = await kill(engine, run.id, folder, death.signal)
             assert await run.result() == "survived"
             events = [event async for event in run.events()]
             (retry,) = [event for event in events if isinstance(event, NodeRetrying)]
@@ -109,4 +112,6 @@ async def test_a_container_that_dies_is_seen_and_replaced(
             waited.append(retry.at - died)
     record_property("worst_seconds_until_seen", round(max(waited), 2))
     print(f"\n{way}: seen after {max(waited):.2f} s at worst of {len(waited)}")
-    assert not await anyio.to_thread.run_sync(engines.docker, engine, "ps", "-aq")
+    assert not await anyio.to_thread.run_sync(
+        engines.docker, engine, *OURS, f"label=onready.run={run.id}"
+    )
