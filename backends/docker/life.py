@@ -29,7 +29,7 @@ from onready.engine.spi import Reporter
 T = TypeVar("T")
 QUIET: Final = 0.25
 """Seconds after which the output of a container is followed; that of shorter ones is read once."""
-_ROUND: Final = 4.0
+_ROUND: Final = 5.0
 """Seconds of waiting after which a container is looked at, whatever its daemon says."""
 _FIRST_PAUSE: Final = 0.1
 _FOLLOW_PAUSE: Final = 0.5
@@ -51,6 +51,14 @@ class Vanished(Exception):
 
 class NotStarted(Exception):
     """Nobody knows whether the start was obeyed, and the container does not run."""
+
+
+class MayHaveRun(Exception):
+    """The daemon died while it was to start the container, and knows nothing of a start since.
+
+    Such a container may run, or have run, all the same: dockerd writes down that it has started
+    one after it has.
+    """
 
 
 class StartRefused(Exception):
@@ -145,7 +153,7 @@ class Life:
 
         Refused where the daemon will not create it, StartRefused where it will not start it,
         BackendError where the name is taken by something else or the daemon stays away,
-        NotStarted and Vanished where its fate is not known.
+        NotStarted, MayHaveRun and Vanished where its fate is not known.
         """
         view = await self._create(body)
         if view is None:
@@ -219,9 +227,14 @@ class Life:
             raise StartRefused(error) from error
         except Unreachable:
             self._disturbed = True
-            view = await self._patiently(self._look)
+            died = False
+            try:
+                view = await self._look()
+            except Unreachable:
+                died = True
+                view = await self._patiently(self._look)
             if not view.started:
-                raise NotStarted from None
+                raise (MayHaveRun if died else NotStarted) from None
 
     async def _leave_time(self, view: _View) -> _View:
         """Somebody else made it and has not started it: they may be about to."""

@@ -27,6 +27,7 @@ pytestmark = [
 
 class TestDocker(BackendSuite):
     host: ClassVar[str]
+    many = 8
     patience = 150.0
 
     @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import pytest
 
 from onready.backends.docker.backend import DockerBackend, DockerConfig
 from onready.engine.errors import BackendError
-from onready.engine.spi import Attempt, Failed, Outcome, Shell, Succeeded
+from onready.engine.spi import Attempt, Failed, Lost, Outcome, Shell, Succeeded
 from onready.engine.testing.fakes import RecordingReporter
 from tests.backends.kit import Bench, directory
 from tests.docker import engines
@@ -81,6 +81,9 @@ class Round:
             assert outcome.retryable, outcome
             assert not said, f"{outcome}, and it did begin"
             return "not started"
+        if isinstance(outcome, Lost):  # it died while it started it: nobody can know
+            assert "may have run" in outcome.failure.message
+            return "lost, and had begun" if said else "lost, and had not begun"
         # What a container writes before it ends while its daemon is away Docker itself loses.
         assert said.startswith(self.output[ledger])
         if isinstance(outcome, Succeeded):
