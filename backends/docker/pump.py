@@ -30,9 +30,11 @@ _log: Final = logging.getLogger(__name__)
 _READ: Final = 1 << 18
 _ERROR_LIMIT: Final = 8 * 1024
 _BACKLOG_PAUSE: Final = 0.02
-_GATHERED: Final = 0.01
-"""Seconds in which output gathers before it is read on: the daemon sends each line by itself, and
-to read each by itself would cost ten times as much, at the expense of the event loop."""
+_GATHERED: Final = 10
+"""Milliseconds in which output gathers before it is read on.
+
+The daemon sends each line by itself. To read each by itself would cost ten times as much, at the
+expense of the event loop."""
 _FIRST_READS: Final = 4
 """Reads of a stream that are not put off: most are at their end by then."""
 _FULL: Final = 1 << 16
@@ -129,6 +131,8 @@ class LogPump:
     # --- in the thread ------------------------------------------------------------------------
 
     def _run(self) -> None:
+        wakes = select.poll()  # `select.select` takes no descriptors over 1023
+        wakes.register(self._wake_read, select.POLLIN)
         while not self._closing:
             ready = self._selector.select(self._patience())
             trickling = [self._read(key.data) for key, _ in ready if key.data is not None]
@@ -137,7 +141,7 @@ class LogPump:
                     os.read(self._wake_read, 4096)
             self._look_after()
             if trickling and all(trickling):
-                select.select([self._wake_read], (), (), _GATHERED)
+                wakes.poll(_GATHERED)
         for stream in tuple(self._live):
             self._finish(stream, StreamEnd(whole=False, message="closed"))
 
