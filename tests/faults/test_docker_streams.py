@@ -201,6 +201,7 @@ async def test_a_connection_that_falls_silent_hides_no_end(
         async def run() -> None:
             ends.append(failure(await backend.execute(attempt, report)))
 
+        begun = 0.0
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run)
             with anyio.fail_after(60):
