@@ -63,6 +63,7 @@ class Attempt:
 
     `name` is the dispatch name: derived from (run, key, number), unique, and the same after a
     crash. `inputs` are stored values by parameter name. `timeout` and `grace` are in seconds;
+    `grace` is to be read when the attempt is stopped, and may become less while it is;
     the engine enforces the timeout by cancelling `execute`, backends may also pass it on.
     `function` is the live function for in-process and forked use; backends that leave the process
     use `work`. `provided` holds the live objects of in-process backends. `folder` is a private

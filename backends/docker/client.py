@@ -206,14 +206,17 @@ class Client:
         return [cast("Json", one._container) for one in found]  # pyright: ignore[reportPrivateUsage]
 
     async def logs(self, container: str, frames: LogFrames, *, follow: bool) -> StreamEnd:
-        """Read its output, from where `frames` is; returns where the stream ends or breaks."""
+        """Read its output, from where `frames` is; returns where the stream ends or breaks.
+
+        One that is followed is never known to be whole.
+        """
         target = (
             f"/{self._docker.api_version}/containers/{container}/logs?stdout=1&stderr=1"
             f"&timestamps=1&follow={int(follow)}&since={frames.since}"
         )
         frames.begin()
         silence = math.inf if follow else self.deadline
-        end = await self._pump.read(target, frames.feed, self.deadline, silence)
+        end = await self._pump.read(target, frames.feed, self.deadline, silence, bare=follow)
         if end.whole and frames.torn:
             return StreamEnd(whole=False, message="the stream ended in the middle of a message")
         return end

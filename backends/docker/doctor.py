@@ -143,7 +143,7 @@ async def _try(
         yield Finding("container", "fail", str(error), cure)
         return
     finally:
-        await life.stop(0)
+        await life.stop(lambda: 0.0)
     if ending.code:
         text = f"the test container of {config.image} ended with {ending.code}: {report.text}"
         yield Finding("container", "fail", text, "the image needs a shell for this test")

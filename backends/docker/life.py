@@ -34,9 +34,13 @@ QUIET: Final = 0.25
 _ROUND: Final = 5.0
 """Seconds of waiting after which a container is looked at, whatever its daemon says."""
 _FIRST_PAUSE: Final = 0.1
+_FOLLOW_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 2.0
-_REST: Final = 5.0
-"""Seconds in which the output must end after the container has."""
+_REST: Final = 1.0
+"""Seconds in which the output that is followed must end after the container has; what it has not
+given by then is read once more."""
+_ABOUT_TO: Final = 5.0
+"""Seconds that another driver has to start the container that it made."""
 _NEVER: Final = "0001-01-01T00:00:00Z"
 MAKER: Final = f"{OURS}maker"
 """The label by which a create whose answer was lost is known to have been ours, and nobody else's:
@@ -54,6 +58,14 @@ class NotStarted(Exception):
     """Nobody knows whether the start was obeyed, and the container does not run."""
 
 
+class MayHaveRun(Exception):
+    """The daemon died while it was to start the container, and knows nothing of a start since.
+
+    Such a container may run, or have run, all the same: dockerd writes down that it has started
+    one after it has.
+    """
+
+
 class StartRefused(Exception):
     """The daemon would not start it; `error` has its words."""
 
@@ -66,7 +78,8 @@ class StartRefused(Exception):
 class Ending:
     """How a container ended, as inspection has it. `starved`: killed for want of memory.
 
-    `unwatched`: it was stopped from outside while its daemon was gone or nobody looked.
+    `unwatched`: while its daemon was gone, or nobody looked, it was stopped from outside or ended
+    in a way that the daemon does not know.
     """
 
     code: int
@@ -157,7 +170,7 @@ class Life:
 
         Refused where the daemon will not create it, StartRefused where it will not start it,
         BackendError where the name is taken by something else or the daemon stays away,
-        NotStarted and Vanished where its fate is not known.
+        NotStarted, MayHaveRun and Vanished where its fate is not known.
         """
         view = await self._create(self._signed(body))
         if view is None or (not view.started and view.labels.get(MAKER) == self._maker):
@@ -238,13 +251,18 @@ class Life:
                 raise StartRefused(error) from error
         except Unreachable:
             self._disturbed = True
-            view = await self._patiently(self._look)
+            died = False
+            try:
+                view = await self._look()
+            except Unreachable:
+                died = True
+                view = await self._patiently(self._look)
             if not view.started:
-                raise NotStarted from None
+                raise (MayHaveRun if died else NotStarted) from None
 
     async def _leave_time(self, view: _View) -> _View:
         """Somebody else made it and has not started it: they may be about to."""
-        with anyio.move_on_after(_REST):
+        with anyio.move_on_after(_ABOUT_TO):
             while not view.started:
                 await anyio.sleep(_FIRST_PAUSE)
                 view = await self._patiently(self._look)
@@ -307,11 +325,10 @@ class Life:
     async def _follow(self, ended: anyio.Event) -> None:
         with anyio.move_on_after(QUIET):
             await ended.wait()
-        pause = _FIRST_PAUSE
+        pause = _FOLLOW_PAUSE
         while not ended.is_set():
-            end = await self._client.logs(self._container, self._frames, follow=True)
-            if end.whole:
-                return
+            await self._client.logs(self._container, self._frames, follow=True)
+            # It has ended, most likely, and those who wait for that are about to be told.
             with anyio.move_on_after(pause):
                 await ended.wait()
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -393,12 +410,13 @@ class Life:
                 message = f"the container {self._name} could not be removed: {first}"
                 self._report.warning("ContainerLeft", message)
 
-    async def stop(self, grace: float) -> None:
-        """Its stop signal, `grace` seconds, KILL; then remove it. Never raises.
+    async def stop(self, grace: Callable[[], float]) -> None:
+        """Its stop signal, `grace()` seconds, KILL; then remove it. Never raises.
 
-        Bounded by `grace` and three deadlines; what is left is a warning, and a sweep's.
+        The grace may become less meanwhile. Bounded by it and three deadlines; what is left is a
+        warning, and a sweep's.
         """
-        limit = grace + 3 * self._client.deadline
+        limit = grace() + 3 * self._client.deadline
         with anyio.move_on_after(limit, shield=True) as scope:
             try:
                 await self._stop(grace)
@@ -409,7 +427,7 @@ class Life:
             message = f"the container {self._name} did not go within {limit:g} s"
             self._report.warning("CancelTimeout", message)
 
-    async def _stop(self, grace: float) -> None:
+    async def _stop(self, grace: Callable[[], float]) -> None:
         if not self._container:
             view = await self._patiently(self._look_by_name) if self._tried else None
             if view is None or any(
@@ -417,6 +435,21 @@ class Life:
             ):
                 return
             self._container = view.container
-        with suppress(Refused, Unreachable):  # to remove it by force is what remains
-            await self._client.stop(self._container, math.ceil(grace))
+        await self._ask_to_stop(grace)
         await self._patiently(lambda: self._client.remove(self._container, force=True))
+
+    async def _ask_to_stop(self, grace: Callable[[], float]) -> None:
+        """Its stop signal, and its end or that of the grace."""
+        begun = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+
+            async def stop() -> None:
+                with suppress(Refused, Unreachable):  # to remove it by force is what remains
+                    await self._client.stop(self._container, math.ceil(grace()))
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(stop)
+            # That the grace becomes less is no event.
+            while (left := begun + grace() - anyio.current_time()) > 0:  # noqa: ASYNC110 - see above
+                await anyio.sleep(min(left, _FIRST_PAUSE))
+            tasks.cancel_scope.cancel()

@@ -23,6 +23,8 @@ _NOT_RUN: Final = re.compile(
 _ABSENT: Final = re.compile(r"not found|no such file or directory")
 _FRACTION: Final = re.compile(r"(\.\d{1,6})\d*")
 _SIGNAL: Final = 128
+_UNKNOWN: Final = 255
+"""The code that the daemon gives where the container's own is lost."""
 
 
 def failure(
@@ -90,6 +92,8 @@ def bad_end(
     elif ending.unwatched:
         kind = "evicted"
         said = f"was stopped from outside while Docker was away (exit code {code})"
+        if code == _UNKNOWN:
+            said = f"ended while Docker was away, and it does not know how (exit code {code})"
     elif (missing := _missing_program(code, report)) is not None:
         if hint:
             return Failed(failure(attempt, "config", hint, report, reason=missing, code=code))

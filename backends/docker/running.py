@@ -12,7 +12,14 @@ from onready.backends.docker.body import Order, body, identity
 from onready.backends.docker.client import Client, Refused, Unreachable
 from onready.backends.docker.frames import LogFrames
 from onready.backends.docker.images import ImageFault, Images
-from onready.backends.docker.life import Ending, Life, NotStarted, StartRefused, Vanished
+from onready.backends.docker.life import (
+    Ending,
+    Life,
+    MayHaveRun,
+    NotStarted,
+    StartRefused,
+    Vanished,
+)
 from onready.backends.docker.options import NodeOptions
 from onready.backends.docker.outcomes import failure, lost, refused, seconds
 from onready.backends.results import commit, recorded
@@ -72,7 +79,7 @@ async def run_job(desk: Desk, job: Job, report: Reporter, *, rejoin: bool) -> Ou
             await life.remove()
     except BaseException:
         if not attempt.fenced:  # another driver has it by now
-            await life.stop(attempt.grace)
+            await life.stop(lambda: attempt.grace)
         raise
     return outcome
 
@@ -95,6 +102,10 @@ async def _fate(
     except Vanished:
         found = await recorded(attempt, job.catalog, report)
         message = f"its container {attempt.name} was removed by somebody else"
+        return found if found is not None else lost(attempt, message, report)
+    except MayHaveRun:
+        found = await recorded(attempt, job.catalog, report)
+        message = f"Docker died while it started the container {attempt.name}, which may have run"
         return found if found is not None else lost(attempt, message, report)
     except NotStarted:
         message = f"Docker went away before it started the container {attempt.name}"

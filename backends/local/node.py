@@ -77,7 +77,7 @@ async def _run(
         ),
     )
     try:
-        ending = await run_child(launch, host, report, attempt.grace)
+        ending = await run_child(launch, host, report, attempt)
     except CannotStart as error:
         return Failed(config_failure(attempt, str(error)))
     committed = await recorded(attempt, catalog, report)

@@ -50,10 +50,10 @@ def begin(launch: Launch, host: Host, report: Reporter) -> Child:
     return child
 
 
-async def run_child(launch: Launch, host: Host, report: Reporter, grace: float) -> Ending:
+async def run_child(launch: Launch, host: Host, report: Reporter, attempt: Attempt) -> Ending:
     """Start a child and wait for its end.
 
-    Cancelled: TERM to its group, KILL to its session `grace` seconds later, and back within 5
+    Cancelled: TERM to its group, KILL to its session after the attempt's grace, and back within 5
     seconds more in any case. All its output has been passed on when this returns or raises.
     """
     await anyio.lowlevel.checkpoint_if_cancelled()
@@ -64,7 +64,7 @@ async def run_child(launch: Launch, host: Host, report: Reporter, grace: float) 
         await child.wait()
     except BaseException:
         with anyio.CancelScope(shield=True):  # bounded by `stop`
-            if not await child.stop(grace):
+            if not await child.stop(attempt.grace):
                 warn_unkillable(child.pid, report)
         raise
     finally:

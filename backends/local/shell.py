@@ -61,7 +61,7 @@ async def _run(
     folder = await folders.take()
     try:
         launch = await _launch(host, shell, given, attempt, report, text, folder.path)
-        ending = await run_child(launch, host, report, attempt.grace)
+        ending = await run_child(launch, host, report, attempt)
         if ending.code != 0:
             return bad_end(attempt, shell.argv[0], ending, report)
         if text is None:

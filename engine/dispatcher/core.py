@@ -335,6 +335,8 @@ class Dispatcher:
         if self._end is None and self.reason:
             if grace < self.grace:
                 self.grace = grace
+                for feed in self.admission.remote.values():
+                    feed.hurry()
                 if self._forcing:
                     self.later(grace, self._force)
         elif self._end is None:

@@ -258,6 +258,7 @@ class RemoteFeed:
             if ticket is None:
                 continue
             ticket.cause = cause
+            self._tell_grace(ticket)
             if ticket.stop is None:
                 ticket.lane.ahead -= 1
             elif self._adopt and ticket.started:
@@ -267,6 +268,15 @@ class RemoteFeed:
             if not ticket.started:
                 self._finish(ticket)
                 self._dispatcher.outcomes.cancelled(ticket.row, ticket.number, cause)
+
+    def hurry(self) -> None:
+        """The run's grace has become less: so it has for what is being stopped."""
+        for ticket in self._live.values():
+            self._tell_grace(ticket)
+
+    def _tell_grace(self, ticket: Ticket) -> None:
+        if ticket.attempt is not None:
+            ticket.attempt.grace = self._dispatcher.grace
 
     def give_up(self) -> None:
         """The backend did not stop what it was told to: nobody knows what that does now."""
@@ -282,6 +292,7 @@ class RemoteFeed:
         live = tuple(self._live.values())
         self.close()
         for ticket in live:
+            self._tell_grace(ticket)
             if ticket.attempt is not None:
                 ticket.attempt.fenced = fenced
             if ticket.stop is not None:

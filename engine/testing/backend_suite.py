@@ -118,6 +118,8 @@ class BackendSuite:
 
     same_host: bool = True
     """Attempts run on this machine: their files and processes can be seen from here."""
+    many: int = 20
+    """Attempts at once, where many are tried."""
     patience: float = 50.0
     """Seconds after which a test gives up waiting for the backend."""
     grace: float = 0.5
@@ -274,7 +276,7 @@ class BackendSuite:
             assert (outcome.failure.kind, outcome.failure.exit_code) == ("exit", 7)
 
     async def test_many_attempts_at_once(self, tmp_path: Path) -> None:
-        count = 20
+        count = self.many
         async with self.stage(tmp_path) as stage:
             self.needs(stage, "python")
             values: dict[int, object] = {}
@@ -308,7 +310,8 @@ class BackendSuite:
         numbers = [float("inf"), float("-inf"), float("nan"), -0.0, 5e-324, 2**63, -(2**70), True]
         async with self.stage(tmp_path) as stage:
             self.needs(stage, "python")
-            for index, number in enumerate(numbers):
+            # By themselves and inside others: the way they are kept is another.
+            for index, number in enumerate((numbers[0], numbers[6], numbers)):
                 attempt = await self.attempt(
                     stage, work.echo, node=f"node[{index}]", inputs={"value": number}
                 )

@@ -7,7 +7,6 @@ Without any, the tests of this folder that need it are skipped, in one loud line
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -24,18 +23,8 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def engine() -> Iterator[str]:
     """The address of a real engine with the test images."""
-    given = os.environ.get("ONREADY_DOCKER")
-    if given:
-        yield given
-        return
-    lack = engines.lack()
-    if lack:
-        message = f"NO DOCKER ENGINE, its tests do not run: {lack}"
-        if engines.REQUIRED:
-            pytest.fail(message)
-        pytest.skip(message)
-    with engines.daemon() as made:
-        yield made.host
+    with engines.shared() as host:
+        yield host
 
 
 @pytest.fixture(scope="session")

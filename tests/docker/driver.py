@@ -19,6 +19,7 @@ from tests.docker.engines import SHELL
 SCRIPT = """
 echo "$ONREADY_INPUT_N $(cat /proc/sys/kernel/hostname)" >> "$LEDGER/lines"
 sleep "$ONREADY_INPUT_PAUSE"
+while [ "$ONREADY_INPUT_LAST" = 1 ] && [ ! -e "$LEDGER/gate" ]; do sleep 0.1; done
 echo "square of $ONREADY_INPUT_N"
 echo "loud $ONREADY_INPUT_N" >&2
 echo $((ONREADY_INPUT_N * ONREADY_INPUT_N)) > answer.txt
@@ -26,7 +27,11 @@ echo $((ONREADY_INPUT_N * ONREADY_INPUT_N)) > answer.txt
 
 
 def squares(folder: Path, count: int, pause: float) -> Bound[list[object]]:
-    """So many containers, each of which leaves a line in a ledger and a file behind."""
+    """So many containers, each of which leaves a line in a ledger and a file behind.
+
+    The last one waits for the file `gate` in the ledger: so the run does not end before its test
+    wants it to.
+    """
     ledger = folder / "ledger"
     ledger.mkdir(exist_ok=True)
     g = GraphBuilder("squares")
@@ -35,7 +40,7 @@ def squares(folder: Path, count: int, pause: float) -> Bound[list[object]]:
             SHELL,
             ["sh", "-c", SCRIPT],
             name=f"n{number}",
-            inputs={"n": number, "pause": pause},
+            inputs={"n": number, "pause": pause, "last": int(number == count - 1)},
             outputs=["answer.txt"],
             environment={"LEDGER": "/ledger"},
             options={"mounts": [f"{ledger}:/ledger"]},

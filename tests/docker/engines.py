@@ -15,6 +15,8 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).with_name("engine.sh")
 SHELL = "onready-test-shell:1"
 PYTHON = "onready-test-python:1"
@@ -102,6 +104,34 @@ def _may_mount() -> bool:
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> 21 & 1)
     return False
+
+
+_shared: list[Daemon] = []
+"""The session's engine, while somebody uses it."""
+
+
+@contextmanager
+def shared() -> Generator[str]:
+    """The address of the one engine of the session; skips, in one loud line, where there is none.
+
+    Whoever uses it leaves no container behind, and does not kill it.
+    """
+    given = os.environ.get("ONREADY_DOCKER")
+    if given or _shared:
+        yield given or _shared[0].host
+        return
+    missing = lack()
+    if missing:
+        message = f"NO DOCKER ENGINE, its tests do not run: {missing}"
+        if REQUIRED:
+            pytest.fail(message)
+        pytest.skip(message)
+    with daemon() as made:
+        _shared.append(made)
+        try:
+            yield made.host
+        finally:
+            _shared.clear()
 
 
 @contextmanager

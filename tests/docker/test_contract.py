@@ -34,6 +34,7 @@ class _Containers(BackendSuite):
     __test__ = False
 
     host: ClassVar[str]
+    many = 8
     patience = 150.0
 
     def open_catalog(self, folder: Path) -> AbstractAsyncContextManager[Catalog]:

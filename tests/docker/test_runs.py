@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,8 +16,8 @@ from tests.docker.engines import PYTHON, SHELL
 
 pytestmark = [pytest.mark.timeout(180)]
 
-GRAPH = f"""
-from onready import graph, shell, task
+GRAPH = """
+from onready import graph, task
 
 @task
 def half(x: int) -> float:
@@ -34,10 +31,6 @@ def add(parts: list[float]) -> float:
 @graph
 def sums(count: int = 3) -> float:
     return add([half(n) for n in range(3)])
-
-@graph
-def waiting() -> str:
-    return shell(["sleep", "600"], image="{SHELL}")
 """
 
 
@@ -71,20 +64,6 @@ def test_a_graph_from_a_file_runs_in_containers(engine: str, tmp_path: Path) -> 
     assert sorted(line for line in out.splitlines() if "halving" in line), (out, said)
     assert not engines.docker(engine, "ps", "-aq", "--filter", "label=onready.run")
     assert not list((tmp_path / ".onready" / "work").glob("*/*"))
-
-
-def test_a_signal_stops_the_containers_and_the_run_can_go_on(engine: str, tmp_path: Path) -> None:
-    configured(tmp_path, engine)
-    with onready(tmp_path, "run", "sums.py:waiting") as child:
-        end = time.monotonic() + 100
-        while not engines.docker(engine, "ps", "-q", "--filter", "label=onready.run"):
-            assert time.monotonic() < end
-            assert child.poll() is None, child.communicate()
-            time.sleep(0.05)
-        os.kill(child.pid, signal.SIGTERM)
-        _, said = child.communicate(timeout=60)
-    assert child.returncode in {130, 143}, said
-    assert not engines.docker(engine, "ps", "-aq", "--filter", "label=onready.run")
 
 
 @task(backend="docker", image=PYTHON, options={"pull": "sometimes"})

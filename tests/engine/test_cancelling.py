@@ -8,10 +8,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from onready import ConfigError, Engine, Run, RunNotFound, StoreError
+from onready import ConfigError, Engine, GraphBuilder, Run, RunNotFound, StoreError
 from onready.engine import cancelling
 from onready.engine.cancelling import Listener, new_request
-from onready.engine.events import RunCancelling, RunResumed
+from onready.engine.events import NodeCancelled, NodeLost, RunCancelling, RunResumed
 from onready.engine.resuming import read_history
 from onready.engine.testing.samples import started
 from onready.storage.directory import DirectoryCatalog
@@ -76,6 +76,21 @@ async def test_asked_again_with_less_grace(tmp_path: Path) -> None:
         # Had the first grace counted, the thread would have ended well.
         assert (await run.wait()).status == "cancelled"
     assert len(await names(tmp_path, run.id)) == 2
+
+
+async def test_the_grace_that_is_asked_for_reaches_what_runs(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    g = GraphBuilder("stubborn")
+    g.shell(["sh", "-c", f'trap "" TERM; : > {mark}; while :; do sleep 0.1; done'], name="s")
+    async with Engine(folder=tmp_path / "state", grace=600.0) as engine:
+        run = await engine.start(g.build())
+        await until(mark.exists)
+        await run.cancel(grace=0.2)
+        assert (await run.wait()).status == "cancelled"
+        events = [event async for event in run.events()]
+    # Had the engine's grace counted, it would have been given up, and would live on.
+    ends = [event for event in events if isinstance(event, NodeCancelled | NodeLost)]
+    assert [type(end) for end in ends] == [NodeCancelled]
 
 
 async def test_what_cannot_be_cancelled(tmp_path: Path) -> None:
