@@ -133,7 +133,7 @@ def _inner(order: dict[str, Any], told: int, *, mapped: bool) -> NoReturn:
         why, code = f'exec: "{order["argv"][0]}": permission denied ({error})', 126
     except OSError as error:
         why, code = str(error), 128
-    os.write(told, json.dumps({"error": why, "code": code}).encode())
+    os.write(told, json.dumps({"error": why, "code": code}).encode() + b"\n")
     os._exit(code)
 
 
