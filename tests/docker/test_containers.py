@@ -192,9 +192,7 @@ async def test_secrets_are_files_and_not_in_what_the_daemon_tells(
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run)
-        with anyio.fail_after(60):
-            while not await room.left():
-                await anyio.sleep(0.05)
+        await begun(room, attempt)
         told = await room.docker("inspect", attempt.name)
         assert canary not in told
         gate.touch()
