@@ -229,7 +229,11 @@ asyncio.run(main())
 
 def run(command: list[object]) -> object:
     done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=50, check=False
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        timeout=size(50, 1500),
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
