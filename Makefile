@@ -23,7 +23,7 @@ demo: $(EXAMPLES) ## Set everything up and run the digits example with live prog
 
 test: $(DEV) ## Run all tests, then hold the coverage of branches: engine 99 %, the rest 90 %
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(JOBS) --maxprocesses=4 --dist loadfile $(ARGS)
 	$(BIN)/coverage run -m pytest -q examples/company-batch
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include='*/engine/*' --fail-under=99
