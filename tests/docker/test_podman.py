@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 import pytest
@@ -24,12 +25,16 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")
-def podman(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def podman(engine: str) -> Iterator[str]:
     """The address of a Podman service of our own; not in CI, whose machines have none."""
     lack = engines.podman_lack()
     if lack:
         pytest.skip(f"NO PODMAN, its tests do not run: {lack}")
-    with engines.podman(tmp_path_factory.mktemp("podman"), engine) as host:
+    # Podman takes no longer path than 50 characters.
+    with (
+        TemporaryDirectory(prefix="onready-podman-", ignore_cleanup_errors=True) as folder,
+        engines.podman(Path(folder), engine) as host,
+    ):
         yield host
 
 

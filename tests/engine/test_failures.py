@@ -121,7 +121,7 @@ async def test_a_timeout_is_retried(engine: Engine) -> None:
 
 
 async def test_the_time_for_all_attempts(engine: Engine) -> None:
-    bound = work.forever.with_options(timeout=0.05, node_timeout=0.12, retry=Retry(99)).bind()
+    bound = work.forever.with_options(timeout=0.2, node_timeout=0.5, retry=Retry(99)).bind()
     outcome = await (await engine.start(bound)).wait()
     failure = outcome.failures[0]
     assert (failure.kind, failure.reason) == ("timeout", "node_timeout")
