@@ -19,7 +19,7 @@ from onready.engine.events import NodeSkipped, ScopeOpened, ScopeStatus
 from onready.engine.plan.model import Arm
 from onready.engine.scheduler.commands import Decided
 from onready.engine.scheduler.finding import forget
-from onready.engine.scheduler.state import READY, RUNNING, Row, Scope
+from onready.engine.scheduler.state import READY, RUNNING, Row, Scope, State
 
 if TYPE_CHECKING:
     from onready.engine.dispatcher.core import Dispatcher
@@ -67,11 +67,15 @@ class Composites:
         dispatcher.inbox.append((row, event))
 
     def _later(self, row: Row, work: Callable[[Row], Awaitable[None]]) -> None:
-        self._dispatcher.loop.spawn(partial(self._guarded, row, work))
+        self._dispatcher.loop.spawn(partial(self._guarded, row, row.state, work))
 
-    async def _guarded(self, row: Row, work: Callable[[Row], Awaitable[None]]) -> None:
+    async def _guarded(
+        self, row: Row, state: State, work: Callable[[Row], Awaitable[None]]
+    ) -> None:
+        """Do it as long as the row is in the state that it was in when this was asked for."""
         dispatcher = self._dispatcher
-        state = row.state
+        if row.state is not state:
+            return  # skipped or cancelled before this task had its turn
         try:
             await work(row)
         except Exception as error:  # noqa: BLE001 - what keeps a composite from opening fails it
