@@ -268,10 +268,14 @@ class Dispatcher:
 
     def post(self, fact: Fact) -> None:
         """Put a fact into the inbox, from any thread."""
+        self.on_loop(partial(self._accept, fact))
+
+    def on_loop(self, action: Callable[[], None]) -> None:
+        """Call `action` on the loop's thread: now where that is this one, else soon."""
         if threading.get_ident() == self._thread:
-            self._accept(fact)
+            action()
         else:
-            self.soon_threadsafe(partial(self._accept, fact))
+            self.soon_threadsafe(action)
 
     def _accept(self, fact: Fact) -> None:
         self.inbox.append(fact)

@@ -32,6 +32,8 @@ class Desk(Protocol):
 
     def post(self, fact: Fact) -> None: ...
 
+    def on_loop(self, action: Callable[[], None]) -> None: ...
+
     def find(self, key: NodeKey) -> Row | None: ...
 
     def start_task(self, body: Callable[[], Coroutine[object, object, None]]) -> None: ...
@@ -88,8 +90,9 @@ class AttemptReporter:
             first = stream not in self._sizes
             self._sizes[stream] = self._sizes.get(stream, 0) + len(data)
         if first:
-            # So that a follower knows where to look; the final size comes with `close`.
-            self._announce(stream)
+            # So that a follower knows where to look; the final size comes with `close`, and what
+            # waits for the loop until after that has nothing left to say.
+            self._desk.on_loop(partial(self._announce, stream))
 
     def tail(self, lines: int) -> tuple[str, ...]:
         return self._writer.tail(lines) if self._writer is not None else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -240,6 +241,29 @@ async def test_reporters_may_be_called_from_threads_and_too_late() -> None:
         late()
         await anyio.to_thread.run_sync(late)
         assert [event async for event in run.events()] == before
+
+
+@pytest.mark.may_block("so that the loop hears of the output too late")
+async def test_the_last_size_of_output_is_the_whole() -> None:
+    class Hasty(Backend):
+        async def execute(self, attempt: Attempt, report: Reporter) -> Outcome:
+            def speak() -> None:
+                report.log("stdout", b"out")
+                report.log("stdout", b"\n")
+
+            # The loop hears of the output only when the attempt is over.
+            thread = threading.Thread(target=speak)
+            thread.start()
+            thread.join()
+            return Succeeded(1)
+
+    async with Engine.memory(backends={"away": Hasty(lambda *_: Succeeded())}) as engine:
+        run = await engine.start(away.bind(1))
+        assert await run.result() == 1
+        said = await of(run, NodeLog)
+    sizes = [event.size for event in said if isinstance(event, NodeLog)]
+    assert sizes[-1] == 4
+    assert sizes == sorted(sizes)
 
 
 async def test_attempts_carry_what_a_backend_needs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -126,6 +127,9 @@ class Desk:
 
     def post(self, fact: Fact) -> None:
         self.facts.append(fact)
+
+    def on_loop(self, action: Callable[[], None]) -> None:
+        action()
 
     def find(self, key: NodeKey) -> Row | None:
         return None
