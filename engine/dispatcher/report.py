@@ -88,24 +88,23 @@ class AttemptReporter:
                 self._writer = self._logs.writer(self._desk.run, name)
             self._writer.write(stream, data)
             first = stream not in self._sizes
-            self._sizes[stream] = self._sizes.get(stream, 0) + len(data)
+            size = self._sizes[stream] = self._sizes.get(stream, 0) + len(data)
         if first:
             # So that a follower knows where to look; the final size comes with `close`, and what
             # waits for the loop until after that has nothing left to say.
-            self._desk.on_loop(partial(self._announce, stream))
+            self._desk.on_loop(partial(self._announce, stream, size))
 
     def tail(self, lines: int) -> tuple[str, ...]:
         return self._writer.tail(lines) if self._writer is not None else ()
 
-    def _announce(self, stream: str) -> None:
-        size = self._sizes[stream]
+    def _announce(self, stream: str, size: int) -> None:
         at = self._desk.now()
         self._tell(NodeLog(0, at, self._row.key, self.number, stream, size))
 
     def close(self) -> None:
         """The attempt is over: say how much was written, close the file, say nothing more."""
-        for stream in tuple(self._sizes):
-            self._announce(stream)
+        for stream, size in tuple(self._sizes.items()):
+            self._announce(stream, size)
         with self._lock:
             self._closed = True
             if self._writer is not None:
