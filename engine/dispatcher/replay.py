@@ -48,6 +48,7 @@ from onready.engine.scheduler.commands import (
     Skip,
     Start,
 )
+from onready.engine.scheduler.ends import is_inside
 from onready.engine.scheduler.retry import DRIVER, is_drivers
 from onready.engine.scheduler.rules import may_start
 from onready.engine.scheduler.state import (
@@ -58,6 +59,7 @@ from onready.engine.scheduler.state import (
     RUNNING,
     WAITING,
     Row,
+    Scope,
 )
 
 if TYPE_CHECKING:
@@ -94,11 +96,21 @@ class Replay:
         self._waits: dict[NodeKey, NodeRetrying] = {}
         self._owed: dict[NodeKey, AnyEvent] = {}
         """Decisions that follow from the history and are not (yet) found in it."""
+        self._over: Scope | None = None
+        """Has ended, says the log: what it does not say of rows in there was never to be said.
+
+        An earlier driver gave up rows that it had not opened yet, without a word.
+        """
 
     async def run(self) -> None:
         """Replay, record what is owed, go on with everything that is open."""
         scheduler = self._scheduler
         scheduler.past = self._history.past
+        scheduler.told = {
+            event.node: event.status
+            for event in self._history.events
+            if isinstance(event, ScopeClosed)
+        }
         scheduler.deferred = True
         self._perform(scheduler.begin())
         self._settle()
@@ -159,8 +171,7 @@ class Replay:
             if row.body.key is None or row.body.key.arm == event.arm:
                 return
             # The handler was opened, so its body had failed and ended.
-            self._scheduler.sweep_now(row.body)
-            self._feed()
+            self._end(row.body)
         if row.state is READY and await self._prepare(row, event):
             self._feed((row, event))
         elif row.kind == "repeat" and row.state is RUNNING:
@@ -188,9 +199,15 @@ class Replay:
             # Nothing followed its last iteration, so that was the decision.
             self._feed((row, Decided()))
         elif event.status != "succeeded":
-            self._scheduler.sweep_now(row.body)
-            self._feed()
+            self._end(row.body)
         self._owed.pop(event.node, None)
+
+    def _end(self, scope: Scope) -> None:
+        """The log says that `scope` ended."""
+        self._over = scope
+        self._scheduler.sweep_now(scope)
+        self._feed()
+        self._over = None
 
     def _feed(self, *facts: Fact) -> None:
         self._perform(self._scheduler.handle(facts))
@@ -212,16 +229,20 @@ class Replay:
                 self._decides[id(command.row)] = command.row
             elif isinstance(command, Close):
                 row = command.row
-                self._owed[row.key] = ScopeClosed(0, now, row.key, command.status)
+                self._owe(row, ScopeClosed(0, now, row.key, command.status))
                 self._dispatcher.composites.close(row, command.status)
             elif isinstance(command, Skip):
                 row = command.row
-                self._owed[row.key] = NodeSkipped(0, now, row.key, reason=command.reason)
+                self._owe(row, NodeSkipped(0, now, row.key, reason=command.reason))
             elif isinstance(command, Drop):
                 row = command.row
-                self._owed[row.key] = NodeCancelled(0, now, row.key, row.attempt, command.reason)
+                self._owe(row, NodeCancelled(0, now, row.key, row.attempt, command.reason))
             elif isinstance(command, End):
                 self._dispatcher.ended_before(command)
+
+    def _owe(self, row: Row, event: AnyEvent) -> None:
+        if self._over is None or not is_inside(row, self._over):
+            self._owed[row.key] = event
 
     # --- going on -----------------------------------------------------------------------------
 

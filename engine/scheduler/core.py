@@ -37,8 +37,8 @@ from onready.engine.scheduler.commands import (
     Start,
     Submitted,
 )
-from onready.engine.scheduler.ends import Ends
 from onready.engine.scheduler.finding import Finder
+from onready.engine.scheduler.past import Past
 from onready.engine.scheduler.retry import is_drivers, is_infrastructure
 from onready.engine.scheduler.rules import awaits_decision, illegal, may_start
 from onready.engine.scheduler.state import (
@@ -60,7 +60,7 @@ _STARTED = NEXT[What.STARTED]
 _BEGINNINGS = frozenset({What.PLANNED, What.STARTED})
 
 
-class Scheduler(Ends):
+class Scheduler(Past):
     """Decides which rows start, and when scopes and the run have ended.
 
     `late` counts facts about attempts that had ended already: they are dropped. `root` is the
@@ -240,6 +240,7 @@ class Scheduler(Ends):
         waits = row.state in {WAITING, READY, BACKING_OFF} and event.attempt == row.attempt
         if self.deferred and waits:
             # In a replay: the log says what the sweep had done.
+            self._swept(row.scope)
             self._drop(row, event.reason)
         elif self._attempt_ends(row, event.attempt, What.CANCELLED):
             self._ended_cancelled(row)
@@ -248,6 +249,8 @@ class Scheduler(Ends):
         """In a replay alone: else skipping is this machine's own word."""
         assert type(event) is NodeSkipped
         if row.state is WAITING or row.state is READY:
+            # It does not follow from what was replayed: a sweep did it.
+            self._swept(row.scope)
             self._skip_one(row, event.reason)
 
     def restore(self, row: Row, attempt: int) -> None:

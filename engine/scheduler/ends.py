@@ -252,7 +252,7 @@ class Ends:
 
     def _forgive(self, scope: Scope | None) -> Failure | None:
         """Take what failed in `scope` from the run's failures; the first of them."""
-        inside = [row for row in self._failed if _is_inside(row, scope)]
+        inside = [row for row in self._failed if is_inside(row, scope)]
         if not inside:
             return None
         gone = {id(row) for row in inside}
@@ -260,7 +260,7 @@ class Ends:
         return inside[0].failure
 
     def _last_failure(self, scope: Scope | None) -> Failure | None:
-        inside = (row.failure for row in reversed(self._failed) if _is_inside(row, scope))
+        inside = (row.failure for row in reversed(self._failed) if is_inside(row, scope))
         return next(inside, None)
 
     # --- failure ------------------------------------------------------------------------------
@@ -412,12 +412,15 @@ class Ends:
             row.state = CANCELLING
             self._commands.append(Cancel(row))
         elif row.body is not None and not row.body.closed:
-            body = row.body
-            body.doomed = body.doomed or scope.doomed
-            body.cancelling = body.cancelling or scope.cancelling
-            body.forced = body.forced or scope.forced
-            body.culprit = body.culprit or scope.culprit
-            self._stop(body)
+            self._hand_down(scope, row.body)
+
+    def _hand_down(self, scope: Scope, body: Scope) -> None:
+        """What stops `scope` stops a body in it."""
+        body.doomed = body.doomed or scope.doomed
+        body.cancelling = body.cancelling or scope.cancelling
+        body.forced = body.forced or scope.forced
+        body.culprit = body.culprit or scope.culprit
+        self._stop(body)
 
     def _drop(self, row: Row, reason: str) -> None:
         """A row without a live attempt is cancelled."""
@@ -486,28 +489,14 @@ class Ends:
             self._opening.popleft()
         return made
 
-    def sweep_now(self, scope: Scope) -> None:
-        """In a replay: `scope` is known to have ended, so what was deferred in it is done now."""
-        waiting, self._sweeping = self._sweeping, deque()
-        todo: list[tuple[Scope, int]] = []
-        for item in waiting:
-            inside = item[0] is scope or _scope_is_inside(item[0], scope)
-            (todo if inside else self._sweeping).append(item)
-        kept = self._sweeping
-        self._sweeping = deque(todo)
-        while self._sweeping:
-            self._drain_ends()
-            if self._sweeping:
-                self._sweep_next(BUDGET)
-        self._drain_ends()
-        self._sweeping = kept
+
+def is_inside(row: Row, scope: Scope | None) -> bool:
+    """Whether the row is in `scope`, or in one that is open in it."""
+    return row.scope is scope or scope_is_inside(row.scope, scope)
 
 
-def _is_inside(row: Row, scope: Scope | None) -> bool:
-    return row.scope is scope or _scope_is_inside(row.scope, scope)
-
-
-def _scope_is_inside(inner: Scope, outer: Scope | None) -> bool:
+def scope_is_inside(inner: Scope, outer: Scope | None) -> bool:
+    """Whether `outer` is around `inner`."""
     owner = inner.owner
     while owner is not None:
         if owner.scope is outer:

@@ -31,6 +31,11 @@ def is_cleanup(row: Row) -> bool:
     return row.node.always and row.item < 0
 
 
+def is_stopped(scope: Scope) -> bool:
+    """Whether nothing but clean-up nodes starts in it any more."""
+    return scope.doomed or scope.cancelling
+
+
 def may_start(row: Row) -> bool:
     """Whether what is ready may begin: its scope goes on, or it cleans up."""
     scope = row.scope

@@ -31,6 +31,8 @@ TWICE = size(3, 1)
 """Every which seed of F24 is run a second time."""
 FOUND = (
     8189,  # a composite that was cancelled before its opening had its turn
+    11815,  # an iteration that was given up, resumed after its scope had been closed
+    11887,  # a scope that a sweep from above had come to, resumed before it was closed
 )
 """Seeds beyond the ordinary ones that showed a fault, and which."""
 
