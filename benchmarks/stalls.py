@@ -83,8 +83,13 @@ async def ours(host: str, containers: int, seconds: int) -> None:
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
-        size = sum(file.stat().st_size for file in Path(folder, "logs").rglob("*.log"))
+        size = size_of(Path(folder, "logs"))
     answer(lags, size / MIB / took)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all logs in it."""
+    return sum(file.stat().st_size for file in folder.rglob("*.log"))
 
 
 def answer(lags: list[float], rate: float = 0.0) -> None:
@@ -96,7 +101,7 @@ def answer(lags: list[float], rate: float = 0.0) -> None:
 
 
 def go_ahead(place: int) -> None:
-    """This process goes before all others but those of a higher place."""
+    """Let this process go before all others but those of a higher place."""
     if place:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(place))
 
