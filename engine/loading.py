@@ -13,8 +13,9 @@ import importlib.util
 import sys
 import threading
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Final
 
 from onready.engine.errors import GraphError
@@ -124,6 +125,18 @@ def file_module(path: Path) -> str:
     return f"{FILE_PREFIX}{digest}_{stem}"
 
 
+class _Fresh(SourceFileLoader):
+    """Compiles a file each time, as a script is: it keeps no byte code and believes none.
+
+    Byte code is taken for that of any source of the same second and size.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The module's code."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def load_file(path: Path) -> ModuleType:
     """The module that the file at `path` makes; the file runs once per process.
 
@@ -139,10 +152,12 @@ def load_file(path: Path) -> ModuleType:
         if not path.is_file():
             message = f"no file {path}"
             raise _refused(_NO_MODULE, message, _NO_FILE)
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
+        if path.suffix != ".py":
             message = f"{path} is no Python file"
             raise _refused(_NO_MODULE, message)
+        spec = importlib.util.spec_from_file_location(name, path, loader=_Fresh(name, str(path)))
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -45,6 +46,18 @@ def test_a_file_runs_once_and_never_as_main(script: Path) -> None:
     assert sys.modules[module.__name__] is module
     assert module.__name__ == file_module(script.resolve())
     assert str(script.parent) not in sys.path
+
+
+def test_a_file_is_compiled_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With a cache of byte code, the second would be taken for the first: same size, same second.
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "pipeline.py"
+    for text in ("x = 1", "x = 2"):
+        file.write_text(text)
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+        monkeypatch.delitem(sys.modules, file_module(file), raising=False)
+        assert vars(load_file(file))["x"] == int(text[-1])
+    assert [found.name for found in tmp_path.iterdir()] == ["pipeline.py"]
 
 
 def test_a_task_gives_its_plain_function(tmp_path: Path) -> None:
