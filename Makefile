@@ -4,8 +4,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-# Test files run side by side in so many processes; 0 for one after the other in this one.
-JOBS ?= auto
+# Test files run side by side in so many processes; 0 for one after the other in this one. By
+# default half as many again as there are processors, for they wait a lot; 4 at most.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) * 3 // 2))')
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 # Stamps: a later run installs nothing unless these files changed.
@@ -23,8 +24,8 @@ demo: $(EXAMPLES) ## Set everything up and run the digits example with live prog
 
 test: $(DEV) ## Run all tests, then hold the coverage of branches: engine 99 %, the rest 90 %
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(JOBS) --maxprocesses=4 --dist loadfile $(ARGS)
-	$(BIN)/coverage run -m pytest -q examples/company-batch
+	$(BIN)/coverage run -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/coverage run -m pytest -q -n $(JOBS) examples/company-batch
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include='*/engine/*' --fail-under=99
 	$(BIN)/coverage report --omit='*/engine/*' --fail-under=90

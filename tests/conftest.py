@@ -89,6 +89,8 @@ def _descriptors() -> dict[tuple[int, str], str]:
     return found
 
 
+_KERNEL = 0x0020_0000
+"""PF_KTHREAD, of the flags in /proc/PID/stat."""
 _strangers: set[int] = set()
 """Processes that were looked at and are not ours: each is looked at once."""
 
@@ -122,10 +124,18 @@ def _descends(pid: int) -> bool:
 
 
 def _carries(pid: int, tag: bytes) -> bool:
+    """Whether it has the tag, or may have: while it becomes another program nobody can see."""
     try:
-        return tag in Path(f"/proc/{pid}/environ").read_bytes()
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        return tag in environment or not (environment or _has_none(pid))
     except OSError:
         return False
+
+
+def _has_none(pid: int) -> bool:
+    """Whether it will never have an environment: a zombie, or a thread of the kernel."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return fields[0] in b"ZX" or bool(int(fields[6]) & _KERNEL)
 
 
 def _described(pid: int) -> str:

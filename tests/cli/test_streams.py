@@ -98,3 +98,17 @@ def test_bytes_and_descriptors_pass_through(
         assert path.read_bytes() == b"bytes\n"
         monkeypatch.undo()
     assert isinstance(sys.stdout, io.TextIOBase)
+
+
+def test_it_may_outlive_what_is_underneath(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Python 3.13 tells of what goes wrong when a stream is let go of: it is flushed then.
+    below = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdout", below)
+    with captured():
+        kept = sys.stdout
+        buffer = kept.buffer
+    below.close()
+    kept.close()
+    buffer.close()
+    assert kept.closed
+    assert buffer.closed

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlencode
 
+from onready.backends.docker.body import log_driver
+
 Json = Mapping[str, object]
 TIMEOUT = 60.0
 
@@ -79,7 +81,7 @@ def call(host: str, method: str, path: str, body: Json | None = None, /, **query
 
 def create(host: str, name: str, *argv: str, image: str, **host_config: object) -> Answer:
     """Create a container with the log driver that the backend uses."""
-    log = {"Type": "local", "Config": {"max-size": "64g", "max-file": "1", "compress": "false"}}
+    log = log_driver(call(host, "GET", "info").json)
     body = {
         "Image": image,
         "Entrypoint": [argv[0]],

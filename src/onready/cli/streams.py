@@ -42,7 +42,8 @@ class NodeBuffer(io.RawIOBase):
 
     def flush(self) -> None:
         """Flush what is underneath; a node's output needs none."""
-        if not self.closed and current() is None:
+        # Called once more when it is let go of, maybe long after what is underneath was closed.
+        if current() is None and not self._through.closed:
             self._through.flush()
 
 
@@ -92,7 +93,7 @@ class NodeStream(io.TextIOBase):
 
     def flush(self) -> None:
         """Flush what is underneath; a node's output needs none."""
-        if current() is None:
+        if current() is None and not self._through.closed:  # as above
             self._through.flush()
 
     def isatty(self) -> bool:
