@@ -111,11 +111,11 @@ def measure(words: Sequence[str], *, first: bool) -> tuple[Stalls, Stalls]:
     command = [sys.executable, "-m", "benchmarks.stalls", "--role"]
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [*command, "floor", "--place", str(2 * first)], stdin=pipe, stdout=pipe
+        [*command, "floor", "--place", str(2 if first else 0)], stdin=pipe, stdout=pipe
     ) as idle:
         try:
             engine = subprocess.run(
-                [*command, "ours", "--place", str(1 * first), *words],
+                [*command, "ours", "--place", str(int(first)), *words],
                 check=True,
                 timeout=PATIENCE,
                 stdout=pipe,
@@ -132,8 +132,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--containers", type=int, default=16)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--host", default=os.environ.get("ONREADY_DOCKER", ""))
-    parser.add_argument("--role", choices=["parent", "floor", "ours"], default="parent")
-    parser.add_argument("--place", type=int, default=0)
+    # What the two children are told.
+    parser.add_argument("--role", choices=["floor", "ours"], help=argparse.SUPPRESS)
+    parser.add_argument("--place", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     go_ahead(options.place)
     if options.role == "floor":

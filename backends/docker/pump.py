@@ -29,6 +29,7 @@ from onready.backends.docker.frames import BadFrames
 
 _log: Final = logging.getLogger(__name__)
 _READ: Final = 1 << 16
+"""Bytes of one read at most; as many show that there is more to come at once."""
 _ERROR_LIMIT: Final = 8 * 1024
 _BACKLOG_PAUSE: Final = 0.02
 _GATHERED: Final = 10
@@ -38,8 +39,6 @@ The daemon sends each line by itself. To read each by itself would cost ten time
 expense of the event loop."""
 _FIRST_READS: Final = 4
 """Reads of a stream that are not put off: most are at their end by then."""
-_FULL: Final = _READ
-"""Bytes of one read that show that there is more to come at once."""
 _BREATH: Final = 0.0002
 """Seconds in which the event loop can have the interpreter, between two full reads.
 
@@ -219,9 +218,10 @@ class LogPump:
             return False
         stream.reads += 1
         self._pass_on(stream, data)
-        if len(data) >= _FULL:
+        if len(data) == _READ:
             time.sleep(_BREATH)
-        return stream.end is None and stream.reads > _FIRST_READS and len(data) < _FULL
+            return False
+        return stream.end is None and stream.reads > _FIRST_READS
 
     def _pass_on(self, stream: _Stream, data: bytes) -> None:
         try:

@@ -40,7 +40,7 @@ from onready.engine.scheduler.commands import (
 from onready.engine.scheduler.finding import Finder
 from onready.engine.scheduler.past import Past
 from onready.engine.scheduler.retry import is_drivers, is_infrastructure
-from onready.engine.scheduler.rules import awaits_decision, illegal, may_start
+from onready.engine.scheduler.rules import awaits_decision, illegal, is_stopped, may_start
 from onready.engine.scheduler.state import (
     BACKING_OFF,
     PLANNED,
@@ -298,7 +298,7 @@ class Scheduler(Past):
     def _next_iteration(self, row: Row, scope: Scope, count: int) -> None:
         if not awaits_decision(scope) or count != scope.total + 1:
             self._out_of_turn(row, 0, What.OPENED)
-        elif scope.doomed or scope.cancelling:
+        elif is_stopped(scope):
             # It was to go on, and is stopped half-way.
             self._give_up(scope, 1)
             self._closing.append(scope)

@@ -23,6 +23,7 @@ from onready.engine.scheduler.rules import (
     illegal,
     is_cleanup,
     is_rescued,
+    is_stopped,
     may_go_on,
     reason_of,
     status_of,
@@ -370,7 +371,7 @@ class Ends:
         scope.cancelled += 1
         if self.on_error == "continue" and not scope.cancelling:
             self._skip_dependents(row)
-        elif not (scope.doomed or scope.cancelling):
+        elif not is_stopped(scope):
             self._doom(row)
         self._ended_badly(row)
 
@@ -480,7 +481,7 @@ class Ends:
     def _open_next(self, budget: int) -> int:
         """A piece of the first scope that is not wholly open; what it cost."""
         scope = self._opening[0]
-        if (scope.doomed or scope.cancelling) and not self.deferred:
+        if is_stopped(scope) and not self.deferred:
             self._opening.popleft()
             self._sweeping.append((scope, len(scope.rows)))
             return 0
