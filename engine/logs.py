@@ -154,7 +154,10 @@ class LogWriter:
         self._fd = fd
         with self._path.open("rb") as file:
             self._end, self._kept = _whole(file)
-        os.ftruncate(fd, self._end)
+        if os.fstat(fd).st_size > self._end:
+            # Only then: ext4 writes a file that was cut to nothing out to the disk when it is
+            # closed (its `auto_da_alloc`), and the event loop would wait for that.
+            os.ftruncate(fd, self._end)
         return fd
 
     def _remember(self, data: bytes) -> None:

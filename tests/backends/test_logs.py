@@ -85,6 +85,35 @@ def test_a_writer_after_a_crash_goes_on_behind_the_last_whole_frame(tmp_path: Pa
     assert [frame.data for frame in store.read("run-1", "a")] == [b"first", b"second"]
 
 
+def test_only_what_is_torn_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was cut to nothing is written to the disk when it is closed, on ext4.
+
+    That is in the event loop: a few MiB of output held it up for 50 ms.
+    """
+    cuts: list[int] = []
+    truncate = os.ftruncate
+
+    def note(fd: int, length: int) -> None:
+        cuts.append(length)
+        truncate(fd, length)
+
+    monkeypatch.setattr(os, "ftruncate", note)
+    store = LogStore(tmp_path)
+    for _ in range(2):
+        writer = store.writer("run-1", "a")
+        writer.write("stdout", b"whole")
+        writer.close()
+    assert cuts == []
+    path = store.path("run-1", "a")
+    whole = path.stat().st_size
+    path.write_bytes(path.read_bytes() + b"torn")
+    writer = store.writer("run-1", "a")
+    writer.write("stdout", b"whole")
+    writer.close()
+    assert cuts == [whole]
+    assert [frame.data for frame in store.read("run-1", "a")] == [b"whole"] * 3
+
+
 def test_output_past_the_limit_is_dropped_and_says_so(tmp_path: Path) -> None:
     store = LogStore(tmp_path, limit=10)
     writer = store.writer("run-1", "a")
