@@ -1,9 +1,9 @@
 """How long the engine's loop stalls while containers chat: `python -m benchmarks.stalls [options]`.
 
-Sixteen containers write lines of a hundred bytes, each at 10 MiB/s as long as the Docker daemon
-keeps up, and the engine follows them all. Meanwhile a task in its loop sleeps for 5 ms again and
-again, and notes how much later it is woken. A process that does nothing else does the same beside
-it: the floor.
+Sixteen containers write lines of a hundred bytes, each at `--rate` MiB/s as long as the Docker
+daemon keeps up, and the engine follows them all. Meanwhile a task in its loop sleeps for 5 ms
+again and again, and notes how much later it is woken. A process that does nothing else does the
+same beside it: the floor.
 
 On a busy machine both wait for a processor, and that is most of what is seen. So the same is
 measured once more with both first in line (SCHED_FIFO, as root): what is left is the engine's own.
@@ -63,11 +63,11 @@ async def floor() -> None:
     answer(lags)
 
 
-async def ours(host: str, containers: int, seconds: int) -> None:
+async def ours(host: str, containers: int, seconds: int, rate: float) -> None:
     """The engine with its containers."""
     script = (
         f"end=$(($(date +%s) + {seconds})); while [ $(date +%s) -lt $end ]; do "
-        f"yes {'z' * 99} | head -c {MIB} >&2; sleep 0.1; done"
+        f"yes {'z' * 99} | head -c {round(rate * MIB / 10)} >&2; sleep 0.1; done"
     )
     graph = GraphBuilder("chatting")
     for _ in range(containers):
@@ -131,6 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stalls", description=__doc__)
     parser.add_argument("--containers", type=int, default=16)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--rate", type=float, default=10.0, help="MiB/s of each container")
     parser.add_argument("--host", default=os.environ.get("ONREADY_DOCKER", ""))
     # What the two children are told.
     parser.add_argument("--role", choices=["floor", "ours"], help=argparse.SUPPRESS)
@@ -141,13 +142,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         asyncio.run(floor())
         return 0
     if options.role == "ours":
-        asyncio.run(ours(options.host, options.containers, options.seconds))
+        asyncio.run(ours(options.host, options.containers, options.seconds, options.rate))
         return 0
     good = True
     with ExitStack() as stack:
         host = options.host or stack.enter_context(engines.daemon()).host
         words = ["--host", host, "--containers", str(options.containers)]
-        words += ["--seconds", str(options.seconds)]
+        words += ["--seconds", str(options.seconds), "--rate", str(options.rate)]
         print(f"{'':>14}  {'loop':>7}  {'worst':>8}  {'p99.9':>7}  {'p99':>7}  output")
         for name, first in (("as usual", False), ("first in line", True)):
             if first and os.geteuid():
