@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import codecs
 import os
+from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
+
+from onready.engine.folders import make_private
 
 MEMORY_LIMIT: Final = 256 * 1024
 """Bytes of output kept in memory."""
@@ -22,7 +25,10 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
 class OutputText:
-    """Collects bytes; afterwards `fault`, or `text`, or the JSON file `spool` has the text."""
+    """Collects bytes; afterwards `fault`, or `text`, or the JSON file `spool` has the text.
+
+    The file is made, and its folder, when it is needed.
+    """
 
     def __init__(self, spool: str) -> None:
         self.spool = spool
@@ -63,6 +69,7 @@ class OutputText:
         self._parts.clear()
         try:
             if self._file is None:
+                make_private(Path(self.spool).parent)
                 self._file = os.fdopen(os.open(self.spool, _NEW, 0o600), "wb")
                 self._file.write(b'"')
             text = self._newline + self._decoder.decode(data, last)

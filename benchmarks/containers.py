@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 where every ratio is good: 0.95 of the bare loop, and as many as `docker run`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.containers", description=__doc__)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--containers", type=int, default=48, help="in a round")
+    parser.add_argument("--containers", type=int, default=96, help="in a round")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(argv)
     good = True

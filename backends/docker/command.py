@@ -47,12 +47,14 @@ async def run_command(
         if rejoin:  # the container that is there has its files
             order = Order(())
             left.append(attempt.folder)
-            await anyio.to_thread.run_sync(make_private, attempt.folder.parent)
         else:
             given = await inputs_of(shell, attempt, left)
-            order = await anyio.to_thread.run_sync(
-                partial(_prepare, shell, options, attempt, given, left)
-            )
+            order = Order(program.arguments(shell, given), user=invoking_user())
+            prepare = partial(_prepare, order, shell, options, attempt, given, left)
+            if shell.outputs or shell.secrets or options.secrets or secret_inputs(attempt.inputs):
+                await anyio.to_thread.run_sync(prepare)
+            else:  # no file to make: to ask a thread would cost more
+                prepare()
 
         def output(stream: Literal["stdout", "stderr"], data: bytes) -> None:
             report.log(stream, data)
@@ -80,17 +82,15 @@ async def run_command(
 
 
 def _prepare(
+    order: Order,
     shell: Shell,
     options: NodeOptions,
     attempt: Attempt,
     given: dict[str, str],
     left: list[str | Path],
-) -> Order:
-    """The folders that the container needs, and what it is started with. In a thread."""
+) -> None:
+    """Complete the order; make the files that the container needs."""
     folder = attempt.folder
-    if not shell.outputs:
-        make_private(folder.parent)  # for the text, should it be long
-    order = Order(program.arguments(shell, given), user=invoking_user())
     hidden = secret_inputs(attempt.inputs)
     shown = {name: text for name, text in given.items() if name not in hidden}
     order.environment |= program.environment(shell, shown)
@@ -112,7 +112,6 @@ def _prepare(
     if left:
         # Files among the inputs have their paths here: the same inside.
         order.mounts.append(Mount(str(folder), str(folder)))
-    return order
 
 
 def _remove(text: OutputText | None, left: list[str | Path]) -> None:

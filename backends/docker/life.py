@@ -29,7 +29,7 @@ from onready.engine.errors import BackendError
 from onready.engine.spi import Reporter
 
 T = TypeVar("T")
-QUIET: Final = 0.25
+QUIET: Final = 1.0
 """Seconds after which the output of a container is followed; that of shorter ones is read once."""
 _ROUND: Final = 5.0
 """Seconds of waiting after which a container is looked at, whatever its daemon says."""
