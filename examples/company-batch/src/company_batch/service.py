@@ -3,7 +3,8 @@
 `python -m company_batch.service [--port N] [--slots N] [--flaky]` prints its address and serves
 until TERM. The token is COMPANY_BATCH_TOKEN. Each job runs in a folder and a session of its own;
 what is left of its process group is killed when it ends. `--flaky`: of the requests, some get a
-503 before anything was done, and some after it was.
+503 before anything was done, and some after it was; none more than twice in a row, so that whoever
+tries again gets there.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+# Faults of a flaky service: it refuses, or does it and says that it has not.
+_UNDONE = 3
+_DONE = 5
 
 
 class BatchJob:
@@ -130,9 +135,19 @@ class Service(ThreadingHTTPServer):
         self.jobs: dict[str, BatchJob] = {}
         self.lock = threading.Lock()
         self.flaky = flaky
-        self.requests = itertools.count(1)
+        self._requests = itertools.count(1)
+        self._refused: dict[str, int] = {}
         self._slots = threading.Semaphore(slots)
         self._folder = Path(tempfile.mkdtemp(prefix="company-batch-"))
+
+    def fault_of(self, request: str) -> int:
+        """What goes wrong with this request, if anything."""
+        fault = next(self._requests) % 7 if self.flaky else 0
+        refused = self._refused.pop(request, 0)
+        if fault not in {_UNDONE, _DONE} or refused == 2:
+            return 0
+        self._refused[request] = refused + 1
+        return fault
 
     def submit(self, spec: Mapping[str, Any]) -> tuple[int, BatchJob]:
         """201 and a new job, or 409 and the job that has the name."""
@@ -176,14 +191,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _serve(self, content: Mapping[str, Any]) -> None:
         wanted = f"Bearer {self.server.token}"
-        number = next(self.server.requests) if self.server.flaky else 0
+        number = self.server.fault_of(f"{self.command} {self.path} {content}")
         if not hmac.compare_digest(self.headers.get("Authorization", ""), wanted):
             self._reply(401, b"wrong token")
-        elif number % 7 == 3:
+        elif number == _UNDONE:
             self._reply(503, b"busy; nothing was done")
         else:
             status, body = self._answer(content)
-            done = number % 7 == 5
+            done = number == _DONE
             self._reply(503 if done else status, b"busy; it was done" if done else body)
 
     def _answer(self, content: Mapping[str, Any]) -> tuple[int, bytes]:
