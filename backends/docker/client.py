@@ -8,6 +8,7 @@ decides by inspection what to do next.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import math
@@ -57,6 +58,8 @@ class Client:
         self._path = path
         self._pump = pump
         self.deadline = deadline
+        self.server = ""
+        """What the daemon calls itself: `Docker/...`, or something that speaks as Docker does."""
 
     async def ask(
         self, what: str, call: Callable[[], Awaitable[T]], deadline: float | None = None
@@ -67,22 +70,45 @@ class Client:
 
         limit = self.deadline if deadline is None else deadline
         try:
-            with anyio.fail_after(limit):
+            # Asyncio's own, for aiohttp needs its loop anyhow: it costs a fraction of anyio's.
+            async with asyncio.timeout(None if limit == math.inf else limit):
                 return await call()
         except TimeoutError as error:
             message = f"Docker does not answer: {what} took more than {limit:g} s"
             raise Unreachable(message) from error
+        except aiohttp.ClientConnectorError as error:
+            raise self._absent(error) from error
         except DockerError as error:
             if error.status >= 900:  # aiodocker's own, for a connection that was not made
-                message = f"no Docker daemon answers at {self._path}: {error.__context__ or error}"
-                raise Unreachable(message) from error
+                raise self._absent(error.__context__ or error) from error
             raise Refused(error.status, error.message) from error
         except (aiohttp.ClientError, OSError, ValueError, EOFError, TypeError, KeyError) as error:
             # The last two are aiodocker's for an answer of another kind: whose it is nobody knows.
             message = f"Docker's answer broke off: {what}: {type(error).__name__}: {error}"
             raise Unreachable(message) from error
 
+    def _absent(self, error: BaseException) -> Unreachable:
+        return Unreachable(f"no Docker daemon answers at {self._path}: {error}")
+
     # --- the daemon ----------------------------------------------------------------------------
+
+    async def greet(self) -> None:
+        """Agree on the version of the API, by a ping, as the `docker` command does.
+
+        aiodocker would ask for all versions, for which Docker starts three programs.
+        """
+
+        async def ping() -> Mapping[str, str]:
+            async with self._docker.session.get(f"{self._docker.docker_host}/_ping") as answer:
+                said = await answer.read()
+                if answer.status >= 400:
+                    raise Refused(answer.status, _message(said))
+                return answer.headers
+
+        found = await self.ask("ping", ping)
+        self.server = found.get("Server", "")
+        if "Api-Version" in found:
+            self._docker.api_version = f"v{found['Api-Version']}"
 
     async def version(self) -> Json:
         """What the daemon says of itself."""
@@ -137,7 +163,7 @@ class Client:
                         scope.deadline = anyio.current_time() + silence
                         _tell(line, tell)
 
-        await self.ask("pull", pull, float("inf"))
+        await self.ask("pull", pull, math.inf)
 
     # --- containers ----------------------------------------------------------------------------
 
@@ -177,10 +203,12 @@ class Client:
                 if answer.status >= 400:
                     raise Refused(answer.status, _message(said))
 
-        with anyio.move_on_after(patience):
-            await self.ask("wait for container", wait, math.inf)
-            return True
-        return False
+        try:
+            async with asyncio.timeout(patience):
+                await self.ask("wait for container", wait, math.inf)
+        except TimeoutError:
+            return False
+        return True
 
     async def stop(self, container: str, grace: int) -> None:
         """Its stop signal, `grace` seconds, KILL."""
@@ -320,7 +348,7 @@ async def open_client(host: str, deadline: float) -> AsyncGenerator[Client]:
             try:
                 client = Client(docker, path, pump, deadline)
                 try:
-                    await client.version()
+                    await client.greet()
                 except Refused as error:
                     raise BackendError(str(error)) from error
                 yield client

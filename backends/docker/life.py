@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -274,35 +275,44 @@ class Life:
 
     async def _see_it_end(self, view: _View | None) -> Ending:
         self._tell_start()
-        fault: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            ended = anyio.Event()
-            if view is None or not view.ended:
-                tasks.start_soon(self._follow, ended)
-            try:
-                view = await self._until_ended(view)
-            except (Vanished, BackendError) as error:
-                fault = error
-                tasks.cancel_scope.cancel()
-            ended.set()
-            # What follows the output comes to its end by itself now; not for ever, though.
-            tasks.cancel_scope.deadline = anyio.current_time() + _REST
-        if fault is not None:
-            raise fault
-        assert view is not None
+        if view is None or not view.ended:
+            view = await self._await_end()
+        self._ended = True
         await self._drain()
         return self._ending(view)
 
-    async def _until_ended(self, view: _View | None) -> _View:
-        pause = _FIRST_PAUSE
-        while view is None or not view.ended:
-            early = await self._wait()
+    async def _await_end(self) -> _View:
+        if await self._wait(QUIET):
             view = await self._patiently(self._look)
-            if early and not view.ended:
+            if view.ended:
+                return view
+        found: _View | Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            ended = anyio.Event()
+            tasks.start_soon(self._follow, ended)
+            try:
+                found = await self._until_ended()
+                # What follows the output comes to its end by itself now; not for ever, though.
+                tasks.cancel_scope.deadline = anyio.current_time() + _REST
+            except (Vanished, BackendError) as error:
+                found = error
+                tasks.cancel_scope.cancel()
+            ended.set()
+        if isinstance(found, Exception):
+            raise found
+        assert found is not None
+        return found
+
+    async def _until_ended(self) -> _View:
+        pause = _FIRST_PAUSE
+        while True:
+            early = await self._wait(_ROUND)
+            view = await self._patiently(self._look)
+            if view.ended:
+                return view
+            if early:
                 await anyio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE) if early else _FIRST_PAUSE
-        self._ended = True
-        return view
 
     def _tell_start(self) -> None:
         if not self._told:
@@ -311,10 +321,10 @@ class Life:
             self._report.started(f"container {self._container[:12]}")
             crash_point("handle.after")
 
-    async def _wait(self) -> bool:
-        """Wait for its end, or for the end of the round; False for the latter."""
+    async def _wait(self, patience: float) -> bool:
+        """Wait for its end, at most `patience` seconds; False where they are over."""
         try:
-            return await self._client.wait(self._container, _ROUND)
+            return await self._client.wait(self._container, patience)
         except Refused as error:
             if error.status == GONE:
                 raise Vanished from error
@@ -323,8 +333,6 @@ class Life:
         return True
 
     async def _follow(self, ended: anyio.Event) -> None:
-        with anyio.move_on_after(QUIET):
-            await ended.wait()
         pause = _FOLLOW_PAUSE
         while not ended.is_set():
             await self._client.logs(self._container, self._frames, follow=True)
@@ -382,14 +390,14 @@ class Life:
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Ask until the daemon answers; its Unreachable after `patience` seconds without."""
-        end = anyio.current_time() + self._patience
+        end = time.monotonic() + self._patience
         pause = _FIRST_PAUSE
         while True:
             try:
                 return await call()
             except Unreachable:
                 self._disturbed = True
-                if anyio.current_time() + pause > end:
+                if time.monotonic() + pause > end:
                     raise
                 await anyio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)

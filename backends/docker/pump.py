@@ -76,8 +76,8 @@ class _Stream:
         self.error = b""
         self.reads = 0
         self.end: StreamEnd | None = None
-        self.done = anyio.Event()
         self.loop = asyncio.get_running_loop()
+        self.done = asyncio.Event()
         self.abandoned = False
 
 

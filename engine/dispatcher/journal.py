@@ -24,8 +24,17 @@ from onready.engine.spi import RunLog
 TAIL: Final = 10_000
 """Durable events kept in memory while somebody subscribes; whoever is slower reads the store."""
 
-GATHER: Final = 0.005
-"""Seconds that events gather before they are stored, unless somebody waits for them."""
+GATHER: Final = 0.05
+"""Seconds that events gather before they are stored, unless somebody waits for them.
+
+Each append is a commit, with its flush of the disk: where nodes end one by one, those that come
+close to each other share it."""
+
+WATCHED: Final = 0.005
+"""The same while somebody subscribes, who sees an event when it is stored."""
+
+ENOUGH: Final = 256
+"""Events that need not gather any longer: one append of so many costs little for each."""
 
 CHUNK: Final = 2_000
 """Events per append: the store encodes a chunk without letting go of the interpreter."""
@@ -66,7 +75,9 @@ class Journal:
         if self._idle and self._loop is not None:
             # Not at once: more follows, and a wake-up costs as much as several nodes.
             self._idle = False
-            self._timer = self._loop.later(GATHER, self._wake)
+            self._timer = self._loop.later(WATCHED if self._subscribers else GATHER, self._wake)
+        if self._timer is not None and len(self._pending) >= ENOUGH:
+            self._hurry()
 
     def _wake(self) -> None:
         self._timer = None
@@ -74,7 +85,7 @@ class Journal:
             self._waker.wake()
 
     def _hurry(self) -> None:
-        """Somebody waits: store what there is now."""
+        """Store what there is now."""
         if self._timer is not None:
             self._timer.cancel()
             self._wake()
@@ -147,6 +158,7 @@ class Journal:
         """Durable events from `after` on, until the run ends: from memory where they are there."""
         position = after
         self._subscribers += 1
+        self._hurry()
         try:
             while True:
                 if position < self.durable:

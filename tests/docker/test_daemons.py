@@ -90,6 +90,9 @@ def test_what_it_says_of_itself(host: Host) -> None:
     assert version.headers["Content-Type"] == "application/json"
     api = str(version.json["ApiVersion"])
     assert {"Version", "MinAPIVersion", "Components"} <= set(version.json)
+    ping = call(host.address, "GET", "/_ping")
+    assert (ping.status, ping.body, ping.headers["Api-Version"]) == (200, b"OK", api)
+    assert ping.headers["Server"].startswith("Docker/")
     info = call(host.address, "GET", "info").json
     assert {"Driver", "MemoryLimit", "CgroupDriver", "CgroupVersion", "SecurityOptions"} <= set(
         info

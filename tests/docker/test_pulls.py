@@ -36,9 +36,9 @@ class Registry:
         self.pulled: list[str] = []
         self.auth: list[dict[str, str]] = []
 
-    async def version(self, request: web.Request) -> web.Response:
+    async def ping(self, request: web.Request) -> web.Response:
         del request
-        return web.json_response({"ApiVersion": "1.41", "Version": "made up"})
+        return web.Response(text="OK", headers={"Api-Version": "1.41"})
 
     async def inspect(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
@@ -67,8 +67,7 @@ class Registry:
 async def served(folder: Path) -> AsyncGenerator[tuple[Registry, Client]]:
     registry = Registry()
     app = web.Application()
-    app.router.add_get("/version", registry.version)
-    app.router.add_get("/v1.41/version", registry.version)
+    app.router.add_get("/_ping", registry.ping)
     app.router.add_get("/v1.41/images/{name:.+}/json", registry.inspect)
     app.router.add_post("/v1.41/images/create", registry.create)
     runner = web.AppRunner(app, shutdown_timeout=0.1)

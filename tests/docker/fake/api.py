@@ -72,6 +72,13 @@ class Daemon:
 
     # --- the daemon and its images ------------------------------------------------------------
 
+    async def ping(self, request: web.Request) -> web.StreamResponse:
+        """GET /_ping."""
+        del request
+        return web.Response(
+            text="OK", headers={"Api-Version": self.api, "Server": "Docker/fake (linux)"}
+        )
+
     async def version(self, request: web.Request) -> web.StreamResponse:
         """GET /version."""
         del request

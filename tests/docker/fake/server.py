@@ -24,6 +24,7 @@ _VERSION = re.compile(r"/v(\d+)\.(\d+)(?=/)")
 def _routes(daemon: Daemon) -> list[tuple[str, str, Handler, str]]:
     one = "/containers/{name}"
     return [
+        ("GET", "/_ping", daemon.ping, "ping"),
         ("GET", "/version", daemon.version, "version"),
         ("GET", "/info", daemon.info, "info"),
         ("GET", "/images/{image:.+}/json", daemon.image, "image"),
