@@ -21,6 +21,7 @@ from onready.backends.docker.command import run_command
 from onready.backends.docker.images import Images
 from onready.backends.docker.node import run_node
 from onready.backends.docker.options import NAMES, NodeOptions
+from onready.backends.docker.removals import Removals
 from onready.backends.docker.running import Desk
 from onready.backends.results import config_failure, recorded
 from onready.backends.threads import thread_limits
@@ -191,5 +192,18 @@ class DockerConfig(PluginConfig, NodeOptions):
             # Docker has the driver that we want since 2018, and is slow to say all of itself.
             docker = client.server.startswith("Docker/")
             log = log_driver({} if docker else await client.info())
-            desk = Desk(client, images, folder, self.start_deadline, self.patience, log, threads)
-            yield DockerBackend(desk, client, options, limit)
+            removals = Removals(limit, 3 * self.deadline)
+            desk = Desk(
+                client,
+                images,
+                removals,
+                folder,
+                self.start_deadline,
+                self.patience,
+                log,
+                threads,
+            )
+            try:
+                yield DockerBackend(desk, client, options, limit)
+            finally:
+                await removals.close()

@@ -1,7 +1,7 @@
 """One answer of the Docker daemon, byte by byte: HTTP/1.1 with a chunked or a closed body.
 
 Log streams are read past aiohttp, in a thread of their own (see `pump.py`), so this is what is
-needed of HTTP and no more: one request per connection, one answer.
+needed of HTTP and no more: a request, its answer, and whether the connection can have another.
 
 Rule of this room: bytes in, bytes out; no sockets.
 """
@@ -19,16 +19,14 @@ class BadAnswer(Exception):
 
 
 def get(target: str, *, bare: bool = False) -> bytes:
-    """The request for `target`, after which the daemon closes the connection.
+    """The request for `target`.
 
     `bare`: the body comes without chunks, of which a daemon makes one for each line of output; so
-    it costs half as much to read, and nobody can know whether it is whole.
+    it costs half as much to read, and nobody can know whether it is whole. The daemon closes the
+    connection after it.
     """
     version = "1.0" if bare else "1.1"
-    return (
-        f"GET {target} HTTP/{version}\r\n"
-        "Host: docker\r\nConnection: close\r\nUser-Agent: onready\r\n\r\n"
-    ).encode()
+    return f"GET {target} HTTP/{version}\r\nHost: docker\r\nUser-Agent: onready\r\n\r\n".encode()
 
 
 class Answer:
@@ -36,11 +34,14 @@ class Answer:
 
     `status` is 0 until the head is there. `ended`: the body is whole, and this is certain: its
     last chunk or its last byte was there. A connection that closes before that has broken.
+    `reusable`: so is its end, and the daemon waits for another request.
     """
 
     def __init__(self) -> None:
         self.status = 0
         self.ended = False
+        self.reusable = False
+        self._stays = False
         self._rest = b""
         self._chunked = False
         self._left = 0
@@ -60,9 +61,7 @@ class Answer:
                 self._rest = head
                 return b""
             self._read_head(head)
-        if not self._chunked:
-            return self._plain(data)
-        return b"".join(self._chunks(data))
+        return b"".join(self._chunks(data)) if self._chunked else self._plain(data)
 
     def _read_head(self, head: bytes) -> None:
         first, *lines = head.split(b"\r\n")
@@ -74,6 +73,7 @@ class Answer:
             name.strip().lower(): value.strip().lower()
             for name, _, value in (line.partition(b":") for line in lines)
         }
+        self._stays = words[0] == b"HTTP/1.1" and fields.get(b"connection", b"") != b"close"
         self._chunked = fields.get(b"transfer-encoding", b"") == b"chunked"
         length = fields.get(b"content-length", b"")
         self._left = int(length) if length.isdigit() else 0 if self._chunked else -1
@@ -82,9 +82,11 @@ class Answer:
 
     def _plain(self, data: bytes) -> bytes:
         if self._left >= 0:
+            more = len(data) > self._left
             data = data[: self._left]
             self._left -= len(data)
             self.ended = self._left == 0
+            self.reusable = self.ended and self._stays and not more
         return data
 
     def _chunks(self, data: bytes) -> list[bytes]:
@@ -114,4 +116,5 @@ class Answer:
             self.ended = self._left == 0
             self._in_chunk = True
             at = line + 2
+        self.reusable = self.ended and self._stays and data[at:] == b"\r\n"
         return parts

@@ -12,6 +12,7 @@ absence has a patience.
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
 import time
@@ -30,6 +31,7 @@ from onready.engine.errors import BackendError
 from onready.engine.spi import Reporter
 
 T = TypeVar("T")
+_log: Final = logging.getLogger(__name__)
 QUIET: Final = 1.0
 """Seconds after which the output of a container is followed; that of shorter ones is read once."""
 _ROUND: Final = 5.0
@@ -405,7 +407,7 @@ class Life:
     # --- away with it -------------------------------------------------------------------------
 
     async def remove(self) -> None:
-        """Remove it; a warning where that is not possible now: a sweep will."""
+        """Remove it; a line in Python's log where that is not possible now: a sweep will."""
         try:
             await self._client.remove(self._container or self._name)
         except (Refused, Unreachable) as first:
@@ -415,8 +417,12 @@ class Life:
                     lambda: self._client.remove(self._container or self._name, force=True)
                 )
             except (Refused, Unreachable):
-                message = f"the container {self._name} could not be removed: {first}"
-                self._report.warning("ContainerLeft", message)
+                # The attempt may be over: its reporter tells nobody any more.
+                _log.warning(
+                    "the container %s could not be removed: %s; `onready gc` will do it",
+                    self._name,
+                    first,
+                )
 
     async def stop(self, grace: Callable[[], float]) -> None:
         """Its stop signal, `grace()` seconds, KILL; then remove it. Never raises.

@@ -43,6 +43,8 @@ _BREATH: Final = 0.0002
 """Seconds in which the event loop can have the interpreter, between two full reads.
 
 Else it would wait for it at each of its own system calls, up to 5 ms, which adds up."""
+_SPARE: Final = 4
+"""Connections that are kept for the next stream: for each new one the daemon starts threads."""
 _PATIENCE: Final = 5.0
 """Seconds to wait for the thread to let go of a stream: it may be writing to a slow disk."""
 
@@ -83,13 +85,18 @@ class _Stream:
 
 def _has_more(stream: _Stream) -> bool:
     """Whether something has come that could not be read yet: another's sink may have been slow."""
-    if stream.socket is None:
-        return False
+    return stream.socket is not None and not _is_quiet(stream.socket)
+
+
+def _is_quiet(one: socket.socket) -> bool:
+    """Whether nothing is to be read there, its end neither."""
     try:
-        stream.socket.recv(1, socket.MSG_PEEK)
-    except OSError:
-        return False
-    return True
+        one.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:  # an error is to be read
+        pass
+    return False
 
 
 class LogPump:
@@ -102,6 +109,7 @@ class LogPump:
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._new: deque[_Stream] = deque()
         self._live: set[_Stream] = set()
+        self._spare: list[socket.socket] = []
         self._closing = False
         self._thread: threading.Thread | None = None
 
@@ -163,6 +171,8 @@ class LogPump:
                 wakes.poll(_GATHERED)
         for stream in tuple(self._live):
             self._finish(stream, StreamEnd(whole=False, message="closed"))
+        for spare in self._spare:
+            spare.close()
 
     def _patience(self) -> float | None:
         if self._new:
@@ -182,13 +192,9 @@ class LogPump:
 
     def _connect(self, stream: _Stream) -> None:
         self._live.add(stream)
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        made.setblocking(False)
         try:
-            made.connect(self._path)
-            made.send(stream.request)  # a few hundred bytes into an empty buffer
+            made = self._ask(stream.request)
         except BlockingIOError:  # more wait for the daemon than it lets wait
-            made.close()
             self._live.discard(stream)
             if time.monotonic() < stream.due and not stream.abandoned:
                 self._new.append(stream)
@@ -196,11 +202,29 @@ class LogPump:
                 self._finish(stream, StreamEnd(whole=False, message="no answer in time"))
             return
         except OSError as error:
-            made.close()
             self._finish(stream, StreamEnd(whole=False, message=str(error)))
             return
         stream.socket = made
         self._selector.register(made, selectors.EVENT_READ, stream)
+
+    def _ask(self, request: bytes) -> socket.socket:
+        """The connection on which `request` has been sent: a spare one, or a new one. OSError."""
+        while self._spare:
+            spare = self._spare.pop()
+            if _is_quiet(spare):
+                with suppress(OSError):
+                    spare.send(request)
+                    return spare
+            spare.close()  # the daemon has ended it
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        made.setblocking(False)
+        try:
+            made.connect(self._path)
+            made.send(request)  # a few hundred bytes into an empty buffer
+        except OSError:
+            made.close()
+            raise
+        return made
 
     def _read(self, stream: _Stream) -> bool:
         """Read once; whether it goes on in small pieces, which are better read together."""
@@ -258,7 +282,10 @@ class LogPump:
         self._live.discard(stream)
         if stream.socket is not None:
             self._selector.unregister(stream.socket)
-            stream.socket.close()
+            if stream.answer.reusable and len(self._spare) < _SPARE:
+                self._spare.append(stream.socket)
+            else:
+                stream.socket.close()
             stream.socket = None
         stream.end = end
         with suppress(RuntimeError):  # the loop is gone: nobody waits

@@ -22,6 +22,7 @@ from onready.backends.docker.life import (
 )
 from onready.backends.docker.options import NodeOptions
 from onready.backends.docker.outcomes import failure, lost, refused, seconds
+from onready.backends.docker.removals import Removals
 from onready.backends.results import commit, recorded
 from onready.engine.errors import INFRASTRUCTURE, BackendError
 from onready.engine.spi import Attempt, Catalog, Failed, Outcome, Reporter
@@ -33,6 +34,7 @@ class Desk:
 
     client: Client
     images: Images
+    removals: Removals
     folder: str
     """The working folder of the driver."""
     start_deadline: float
@@ -76,7 +78,7 @@ async def run_job(desk: Desk, job: Job, report: Reporter, *, rejoin: bool) -> Ou
     try:
         outcome = await _fate(desk, job, life, report, rejoin=rejoin)
         if outcome is not None:
-            await life.remove()
+            await desk.removals.take(life.remove)
     except BaseException:
         if not attempt.fenced:  # another driver has it by now
             await life.stop(lambda: attempt.grace)

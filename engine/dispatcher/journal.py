@@ -24,7 +24,7 @@ from onready.engine.spi import RunLog
 TAIL: Final = 10_000
 """Durable events kept in memory while somebody subscribes; whoever is slower reads the store."""
 
-GATHER: Final = 0.05
+GATHER: Final = 0.2
 """Seconds that events gather before they are stored, unless somebody waits for them.
 
 Each append is a commit, with its flush of the disk: where nodes end one by one, those that come

@@ -53,7 +53,7 @@ class Room(Bench):
 async def room(engine: str, tmp_path: Path) -> AsyncGenerator[Room]:
     async with make_room(engine, tmp_path) as made:
         yield made
-        assert not await made.left()
+    assert not await made.left()
 
 
 @asynccontextmanager

@@ -139,6 +139,34 @@ def test_an_answer_with_a_length_and_one_without() -> None:
     assert not answer.ended, "nobody said that this was all"
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "reusable"),
+    [
+        (CHUNKED + b"2\r\nhi\r\n0\r\n\r\n", True),
+        (CHUNKED + b"0\r\n\r\n", True),
+        # The rest may come yet, and would be taken for the next answer.
+        (CHUNKED + b"2\r\nhi\r\n0\r\n", False),
+        (CHUNKED + b"2\r\nhi\r\n0\r\nTrailer: 1\r\n\r\n", False),
+        (CHUNKED + b"2\r\nhi\r\n", False),
+        (CHUNKED.replace(b"OK", b"OK\r\nConnection: close") + b"0\r\n\r\n", False),
+        (CHUNKED.replace(b"1.1", b"1.0") + b"0\r\n\r\n", False),
+        (PLAIN + b"\r\nhi", True),
+        (PLAIN + b"\r\nh", False),
+        (PLAIN + b"\r\nhi!", False),
+        (PLAIN.replace(b"2", b"0") + b"\r\n", True),
+        (PLAIN + b"Connection: close\r\n\r\nhi", False),
+    ],
+)
+def test_whether_a_connection_can_have_another_request(data: bytes, *, reusable: bool) -> None:
+    answer = Answer()
+    answer.feed(data)
+    assert answer.reusable is reusable
+
+
 @pytest.mark.parametrize(
     "data",
     [

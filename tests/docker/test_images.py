@@ -109,7 +109,7 @@ async def room(engine: str, tmp_path: Path) -> AsyncGenerator[Room]:
     images.worker(engine)
     async with make_room(engine, tmp_path, network="none") as made:
         yield made
-        assert not await made.left()
+    assert not await made.left()
 
 
 async def tried(room: Room, image: str, **options: object) -> Outcome:

@@ -106,7 +106,7 @@ async def test_an_engine_without_gpus_says_so(engine: str, tmp_path: Path) -> No
     async with make_room(engine, tmp_path, network="none") as room:
         attempt = replace(room.script("true"), resources=Resources(gpu=1))
         found = failure(await room.run(attempt))
-        assert not await room.left()
+    assert not await room.left()
     assert found.kind == "unschedulable"
     assert "the daemon has no such device" in found.message
 

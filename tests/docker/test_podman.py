@@ -42,7 +42,7 @@ def podman(engine: str) -> Iterator[str]:
 async def room(podman: str, tmp_path: Path) -> AsyncGenerator[Room]:
     async with make_room(podman, tmp_path, network="none") as made:
         yield made
-        assert not await made.left()
+    assert not await made.left()
 
 
 async def test_programs_and_functions_run(room: Room) -> None:

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
+
 from onready.backends.docker.backend import DockerBackend, DockerConfig
 from onready.engine.spi import Attempt, Outcome, Shell
 from onready.engine.testing.fakes import RecordingReporter
@@ -45,6 +47,12 @@ class Room(Bench):
         self.daemon.containers[made.id] = made
         return made
 
+    async def gone(self) -> None:
+        """Wait until no container is there: they are removed while the backend goes on."""
+        with anyio.fail_after(60):
+            while self.daemon.containers:
+                await anyio.sleep(0.02)
+
     def check(self) -> None:
         """Whatever went wrong: nothing is left, and nothing was started twice."""
         assert not self.daemon.containers
@@ -63,12 +71,13 @@ async def make_room(
     Not a fixture: the tasks of its connections must end within the test.
     """
     given = {"deadline": 10.0, "start_deadline": 20.0, "patience": 30.0, **settings}
+    config = DockerConfig.model_validate({"image": SHELL, **given})
     async with (
         served(folder / "fake", api=api, least=least) as daemon,
         directory(folder) as catalog,
-        DockerConfig.model_validate({"host": daemon.host, "image": SHELL, **given}).open() as made,
     ):
         room = Room(catalog, folder)
-        room.daemon, room.backend = daemon, made
-        yield room
+        room.daemon = daemon
+        async with config.model_copy(update={"host": daemon.host}).open() as room.backend:
+            yield room
         room.check()
