@@ -24,14 +24,12 @@ from onready.engine.spi import RunLog
 TAIL: Final = 10_000
 """Durable events kept in memory while somebody subscribes; whoever is slower reads the store."""
 
-GATHER: Final = 0.2
-"""Seconds that events gather before they are stored, unless somebody waits for them.
+GATHER: Final = 0.005
+"""Seconds that events gather before they are stored, unless somebody waits for them."""
 
-Each append is a commit, with its flush of the disk: where nodes end one by one, those that come
-close to each other share it."""
-
-WATCHED: Final = 0.005
-"""The same while somebody subscribes, who sees an event when it is stored."""
+RELAXED: Final = 0.2
+"""The same where nobody subscribes and a crash costs no work: fewer commits, each with its flush of
+the disk."""
 
 ENOUGH: Final = 256
 """Events that need not gather any longer: one append of so many costs little for each."""
@@ -43,7 +41,10 @@ ENDS: Final = (RunSucceeded, RunFailed, RunCancelled)
 
 
 class Journal:
-    """The log of one live run. `last` is the newest number given, `durable` the newest stored."""
+    """The log of one live run. `last` is the newest number given, `durable` the newest stored.
+
+    `relaxed`: all attempts outlive their driver, so that what is not stored yet is found again.
+    """
 
     def __init__(self, run_log: RunLog, run: str, epoch: int, last: int = 0) -> None:
         self._run_log = run_log
@@ -58,6 +59,7 @@ class Journal:
         self._waker: Waker | None = None
         self._timer: Handle | None = None
         self._idle = False
+        self.relaxed = False
         self.last = last
         self.durable = last
         self.ended = False
@@ -75,7 +77,8 @@ class Journal:
         if self._idle and self._loop is not None:
             # Not at once: more follows, and a wake-up costs as much as several nodes.
             self._idle = False
-            self._timer = self._loop.later(WATCHED if self._subscribers else GATHER, self._wake)
+            pause = RELAXED if self.relaxed and not self._subscribers else GATHER
+            self._timer = self._loop.later(pause, self._wake)
         if self._timer is not None and len(self._pending) >= ENOUGH:
             self._hurry()
 
