@@ -45,10 +45,13 @@ class Masks:
         if value in self._known:
             return
         with self._lock:
-            self._known.add(value)
+            if value in self._known:
+                return
             forms = {*self.forms, *forms_of(value)}
             # A new tuple: other threads are reading the old one.
             self.forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
+            # Last: whoever finds it there may go and use it, and its forms must be masked by then.
+            self._known.add(value)
 
     def clear(self) -> None:
         """Forget everything: for tests."""

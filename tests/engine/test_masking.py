@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import re
+import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onready.engine import masking
 from onready.engine.errors import Failure, Frame
 from onready.engine.failure import failure_from
 from onready.engine.logs import LogStore
@@ -144,6 +146,34 @@ def test_nothing_registered_nothing_touched() -> None:
     assert mask_bytes(data) is data
     assert mask_failure(failure) is failure
     assert OutputMask().feed(data) is data
+
+
+def test_who_registers_a_secret_second_does_not_go_before_it_is_masked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+    told: list[bytes] = []
+
+    def slow(value: str) -> set[bytes]:
+        begun.set()
+        assert go.wait(30)
+        return forms_of(value)
+
+    def second() -> None:
+        MASKS.register("a secret of two")
+        told.append(mask_bytes(b"a secret of two"))
+
+    monkeypatch.setattr(masking, "forms_of", slow)
+    threads = [threading.Thread(target=MASKS.register, args=("a secret of two",))]
+    threads[0].start()
+    assert begun.wait(30)
+    threads.append(threading.Thread(target=second))
+    threads[1].start()
+    threads[1].join(0.2)  # it has all the time that it needs to be wrong
+    go.set()
+    for thread in threads:
+        thread.join(30)
+    assert told == [b"***"]
 
 
 def test_failures_are_masked_everywhere() -> None:
