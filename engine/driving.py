@@ -77,7 +77,8 @@ class Driving:
     ) -> Run[R]:
         """Drive the run from event `last` on; returns once its next event is durable."""
         shared = self._shared
-        journal = Journal(shared.run_log, run_id, lease.epoch, last)
+        outlive = all(_outlives(shared.backends.get(spec.backend)) for spec in plan.tasks)
+        journal = Journal(shared.run_log, run_id, lease.epoch, last, relaxed=outlive)
         dispatcher = Dispatcher(
             run_id,
             lease.epoch,
@@ -175,3 +176,8 @@ class Driving:
             stored = await bring(stored, self._shared.catalog, folder)
         reader = ValueType.any() if plan.result_type is None else ValueType.of(plan.result_type)
         return reader.decode(stored)
+
+
+def _outlives(backend: Backend | BulkBackend | None) -> bool:
+    """Whether attempts there outlive their driver, and the next one finds them."""
+    return backend is not None and backend.capabilities.adopt

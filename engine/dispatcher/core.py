@@ -115,11 +115,6 @@ class RunOptions:
     history: History | None = None
 
 
-def _outlives(backend: Backend | BulkBackend | None) -> bool:
-    """Whether attempts there outlive their driver, and the next one finds them."""
-    return backend is not None and backend.capabilities.adopt
-
-
 class HeldLease(Protocol):
     """The lease that a run is driven under."""
 
@@ -182,7 +177,6 @@ class Dispatcher:
         used = options.started.cache and any(spec.cache for spec in plan.tasks)
         self.cached = Cached(self, services.flights) if used else None
         self.admission = Admission(self, backends, limits, plan)
-        journal.relaxed = all(_outlives(backends.get(spec.backend)) for spec in plan.tasks)
         self.caution = caution_of(self)
         self.lease: HeldLease | None = None
         self.loop: Loop

@@ -46,7 +46,9 @@ class Journal:
     `relaxed`: all attempts outlive their driver, so that what is not stored yet is found again.
     """
 
-    def __init__(self, run_log: RunLog, run: str, epoch: int, last: int = 0) -> None:
+    def __init__(
+        self, run_log: RunLog, run: str, epoch: int, last: int = 0, *, relaxed: bool = False
+    ) -> None:
         self._run_log = run_log
         self._run = run
         self._epoch = epoch
@@ -59,7 +61,7 @@ class Journal:
         self._waker: Waker | None = None
         self._timer: Handle | None = None
         self._idle = False
-        self.relaxed = False
+        self.relaxed = relaxed
         self.last = last
         self.durable = last
         self.ended = False

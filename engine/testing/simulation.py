@@ -170,7 +170,13 @@ class _Simulation:
                 world.monotonic,
                 draw.random,
             ),
-            Journal(self.log, RUN, lease.epoch, history.last if history is not None else 0),
+            Journal(
+                self.log,
+                RUN,
+                lease.epoch,
+                history.last if history is not None else 0,
+                relaxed=self.backend.capabilities.adopt,
+            ),
             {BACKEND: self.backend},
             Limits(parallel=[Limit("parallel", world.limit)], backends={}, pools={}, resources={}),
         )

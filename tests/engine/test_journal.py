@@ -53,9 +53,9 @@ class Counting(MemoryRunLog):
 class Desk:
     """A journal that is written, and the timers that it has asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, relaxed: bool) -> None:
         self.log = Counting()
-        self.journal = Journal(self.log, "run", 1)
+        self.journal = Journal(self.log, "run", 1, relaxed=relaxed)
         self.timers: list[Timer] = []
 
     def later(self, delay: float, action: Callable[[], None]) -> Handle:
@@ -70,8 +70,8 @@ class Desk:
 
 
 @asynccontextmanager
-async def written() -> AsyncGenerator[Desk]:
-    desk = Desk()
+async def written(*, relaxed: bool = False) -> AsyncGenerator[Desk]:
+    desk = Desk(relaxed=relaxed)
     async with AsyncioLoop(_never) as loop, anyio.create_task_group() as tasks:
         loop.later = desk.later
         tasks.start_soon(desk.journal.write, loop)
@@ -89,8 +89,7 @@ def _never(error: BaseException) -> None:
     [(False, False, GATHER), (True, False, RELAXED), (False, True, GATHER), (True, True, GATHER)],
 )
 async def test_how_long_events_gather(*, relaxed: bool, watched: bool, pause: float) -> None:
-    async with written() as desk, anyio.create_task_group() as tasks:
-        desk.journal.relaxed = relaxed
+    async with written(relaxed=relaxed) as desk, anyio.create_task_group() as tasks:
         if watched:
             tasks.start_soon(_watch, desk.journal)
             await anyio.wait_all_tasks_blocked()

@@ -129,7 +129,7 @@ async def test_a_daemon_that_is_killed_hides_no_truth(
                 except AssertionError as error:
                     error.add_note(f"seed {seed}, round {number}")
                     raise
-            left = await anyio.to_thread.run_sync(daemon.docker, "ps", "-aq")
+        left = await anyio.to_thread.run_sync(daemon.docker, "ps", "-aq")
     assert not left
     counts = {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
     record_property("verdicts", counts)
