@@ -184,7 +184,10 @@ def podman(folder: Path, images_from: str) -> Generator[str]:
     finally:
         service.terminate()
         service.wait(30)
-        subprocess.run(["umount", "-l", f"{folder}/root/overlay"], check=False, capture_output=True)
+        # It mounts this folder on itself, sometimes twice.
+        umount = ["umount", "-l", f"{folder}/root/overlay"]
+        while subprocess.run(umount, check=False, capture_output=True).returncode == 0:
+            pass
 
 
 def _copy_image(source: str, target: str, image: str) -> None:
