@@ -1,7 +1,7 @@
 """Ended containers, removed while what comes after them begins.
 
-Rule of this room: knows nothing of an attempt but that its outcome is durable. Each removal has its
-own deadlines; nobody leaves before they are over.
+Rule of this room: knows nothing of containers or attempts, whose outcome is settled. Who leaves
+waits for what is on its way, though not for ever.
 """
 
 from __future__ import annotations

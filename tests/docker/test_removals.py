@@ -10,12 +10,6 @@ from onready.backends.docker.removals import Removals
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Asyncio alone: as aiodocker is."""
-    return "asyncio"
-
-
 class Container:
     """Goes when it may; `gone` counts how often it has, `given_up` how often it could not."""
 
