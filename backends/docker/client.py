@@ -225,6 +225,27 @@ class Client:
             if error.status != GONE and not going:
                 raise
 
+    async def starved(self, container: str, since: float, until: float) -> bool:
+        """Whether the daemon has told, or tells, of a want of memory there between these times.
+
+        Both are UTC seconds of its own clock; where `until` is to come it is waited for.
+        """
+        from yarl import URL
+
+        url = URL(f"{self._docker.docker_host}/{self._docker.api_version}/events").with_query(
+            since=f"{since:.6f}",
+            until=f"{until:.6f}",
+            filters=json.dumps({"container": [container], "event": ["oom"]}),
+        )
+
+        async def listen() -> bool:
+            async with self._docker.session.get(url) as answer:
+                if answer.status >= 400:
+                    raise Refused(answer.status, _message(await answer.read()))
+                return bool(await answer.content.readline())
+
+        return await self.ask("events of container", listen)
+
     async def labelled(self, label: str) -> Sequence[Json]:
         """All containers with this label, in whatever state."""
         found = await self.ask(

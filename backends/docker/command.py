@@ -15,11 +15,11 @@ import anyio
 
 from onready.backends.docker.body import Order, invoking_user
 from onready.backends.docker.frames import LogFrames
-from onready.backends.docker.life import Ending
 from onready.backends.docker.options import NodeOptions
 from onready.backends.docker.outcomes import bad_end
 from onready.backends.docker.running import Desk, Job, run_job
 from onready.backends.docker.scratch import SECRETS, place_secrets
+from onready.backends.docker.states import Ending
 from onready.backends.outputs import collect_files, collect_text, inputs_of
 from onready.backends.relay import resolver
 from onready.backends.text import OutputText

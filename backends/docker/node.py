@@ -21,12 +21,12 @@ import msgspec
 from onready.backends.docker.body import Order, invoking_user
 from onready.backends.docker.code import mounts
 from onready.backends.docker.frames import LogFrames
-from onready.backends.docker.life import Ending
 from onready.backends.docker.options import NodeOptions
 from onready.backends.docker.outcomes import bad_end, failure
 from onready.backends.docker.progress import listening, place_pipe
 from onready.backends.docker.running import Desk, Job, run_job
 from onready.backends.docker.scratch import SECRETS, place_secrets, write_private
+from onready.backends.docker.states import Ending
 from onready.backends.relay import copy_blobs, reachable, resolver
 from onready.backends.results import config_failure, envelope_of, recorded
 from onready.engine.errors import BackendError

@@ -6,11 +6,11 @@ Rule of this room: words and codes; each failure keeps Docker's own.
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from signal import SIGKILL
 from typing import Final
 
 from onready.backends.docker.client import Refused
-from onready.backends.docker.life import Ending
+from onready.backends.docker.states import Ending
 from onready.backends.results import TAIL
 from onready.engine.errors import BackendError, Failure, FailureKind
 from onready.engine.spi import Attempt, Failed, Lost, Reporter
@@ -21,7 +21,6 @@ _NOT_RUN: Final = re.compile(
 )
 """What the runtime itself says where no first process is there to say it."""
 _ABSENT: Final = re.compile(r"not found|no such file or directory")
-_FRACTION: Final = re.compile(r"(\.\d{1,6})\d*")
 _SIGNAL: Final = 128
 _UNKNOWN: Final = 255
 """The code that the daemon gives where the container's own is lost."""
@@ -100,6 +99,8 @@ def bad_end(
         kind, said, reason = "config", f"cannot be run: {missing}", missing
     elif code > _SIGNAL:
         said = f"was killed by signal {code - _SIGNAL} (exit code {code})"
+        if code - _SIGNAL == SIGKILL and attempt.resources.memory:
+            said += f", maybe at its limit of memory ({attempt.resources.memory})"
     else:
         said = f"exited with status {code}"
     if ending.error:
@@ -116,12 +117,3 @@ def _missing_program(code: int, report: Reporter) -> str | None:
     elif len(said) == 1:  # the program itself has said nothing
         match = _NOT_RUN.match(said[0])
     return f"{match['what']}: {match['why']}" if match is not None else None
-
-
-def seconds(stamp: str) -> float:
-    """One of Docker's times as UTC seconds; 0 for none."""
-    try:
-        # Nine digits of a second are more than Python reads.
-        return datetime.fromisoformat(_FRACTION.sub(r"\1", stamp)).timestamp()
-    except ValueError:
-        return 0.0

@@ -13,7 +13,6 @@ from onready.backends.docker.client import Client, Refused, Unreachable
 from onready.backends.docker.frames import LogFrames
 from onready.backends.docker.images import ImageFault, Images
 from onready.backends.docker.life import (
-    Ending,
     Life,
     MayHaveRun,
     NotStarted,
@@ -21,8 +20,9 @@ from onready.backends.docker.life import (
     Vanished,
 )
 from onready.backends.docker.options import NodeOptions
-from onready.backends.docker.outcomes import failure, lost, refused, seconds
+from onready.backends.docker.outcomes import failure, lost, refused
 from onready.backends.docker.removals import Removals
+from onready.backends.docker.states import Ending
 from onready.backends.results import commit, recorded
 from onready.engine.errors import INFRASTRUCTURE, BackendError
 from onready.engine.spi import Attempt, Catalog, Failed, Outcome, Reporter
@@ -141,5 +141,5 @@ async def _judged(job: Job, ending: Ending, report: Reporter) -> Outcome:
     outcome = await job.judge(ending)
     if isinstance(outcome, Failed) and outcome.failure.kind in INFRASTRUCTURE:
         return outcome  # it is nobody's result: another attempt will have one
-    started, ended = seconds(ending.started), seconds(ending.finished)
-    return await commit(job.attempt, job.catalog, outcome, started, ended, report)
+    times = ending.started, ending.finished
+    return await commit(job.attempt, job.catalog, outcome, *times, report)

@@ -7,6 +7,7 @@ the verdict is that of inspection, no container is started twice, and none is le
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import random
 import signal
@@ -23,7 +24,7 @@ from onready.backends.docker import life
 from onready.backends.docker.body import identity
 from onready.backends.docker.client import open_client
 from onready.backends.docker.frames import LogFrames
-from onready.engine.errors import BackendError
+from onready.engine.errors import BackendError, Failure
 from onready.engine.options import Resources
 from onready.engine.spi import Lost
 from onready.engine.testing.fakes import RecordingReporter
@@ -413,12 +414,38 @@ async def test_a_container_that_is_killed_has_its_cause(
         assert (said.kind, said.exit_code, said.log) == (kind, 137, ("last",))
 
 
-async def test_want_of_memory_has_its_cause(tmp_path: Path) -> None:
+async def starve(room: Room) -> Failure:
+    """What is told of a container that wants more memory than it may have."""
+    attempt = room.script("echo last; x=$(yes | head -c 200000000)")
+    found = failure(await room.run(replace(attempt, resources=Resources(memory="16Mi"))))
+    assert (found.exit_code, found.log) == (137, ("last",))
+    return found
+
+
+@pytest.mark.parametrize("late", [0.0, 0.001, 0.5])
+async def test_want_of_memory_has_its_cause_also_where_it_is_told_late(
+    tmp_path: Path, late: float
+) -> None:
     async with make_room(tmp_path) as room:
-        attempt = room.script("echo last; x=$(yes | head -c 200000000)")
-        found = failure(await room.run(replace(attempt, resources=Resources(memory="16Mi"))))
-        assert (found.kind, found.exit_code, found.log) == ("oom", 137, ("last",))
+        room.daemon.tells_after = late
+        found = await starve(room)
+        assert found.kind == "oom"
         assert "limit 16Mi" in found.message
+        assert room.daemon.calls["events"] == (late > 0)
+
+
+@pytest.mark.parametrize("fault", [None, says(500, WORDS), breaks(), breaks(begun=True)])
+async def test_want_of_memory_that_is_never_told_is_held_possible(
+    tmp_path: Path, fault: Act | None
+) -> None:
+    async with make_room(tmp_path) as room:
+        room.daemon.tells_after = math.inf
+        if fault is not None:
+            room.daemon.faults.add("events", fault)
+        found = await starve(room)
+        assert found.kind == "exit"
+        assert "maybe at its limit of memory (16Mi)" in found.message
+        assert room.daemon.calls["events"]  # aiohttp asks again where a connection breaks
 
 
 # --- versions -------------------------------------------------------------------------------------

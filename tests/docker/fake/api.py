@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -42,6 +44,8 @@ class Daemon:
         """How often each call came."""
         self.starts: Counter[str] = Counter()
         """How often a process was started, by the container's name."""
+        self.tells_after = 0.0
+        """That of the containers that are made from now on."""
         self._tasks: set[asyncio.Task[object]] = set()
 
     def container(self, name: str) -> Container:
@@ -129,6 +133,7 @@ class Daemon:
                 raise Refusal(409, words)
         forgetful = _parts(self.api) < (1, 42)
         made = Container(name, body, self.folder, forgetful=forgetful)
+        made.tells_after = self.tells_after
         self.containers[made.id] = made
         return bodies.answer({"Id": made.id, "Warnings": []}, status=201)
 
@@ -198,6 +203,22 @@ class Daemon:
 
         await self._whole(remove())
         return web.Response(status=204)
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """GET /events: those of a want of memory in one container, to the end of the time."""
+        filters = cast("Mapping[str, Sequence[str]]", json.loads(request.query["filters"]))
+        if filters["event"] != ["oom"]:
+            raise Refusal(501, "the fake daemon has no other events")
+        one = self.container(filters["container"][0])
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await answer.prepare(request)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, float(request.query["until"]) - time.time())):
+                await one.told_starved.wait()
+        if one.told_starved.is_set():
+            said = {"Type": "container", "Action": "oom", "Actor": {"ID": one.id}}
+            await answer.write(json.dumps(said).encode() + b"\n")
+        return answer
 
     # --- output -------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import pwd
 import re
@@ -75,6 +76,9 @@ class Container:
         self.code = 0
         self.error = ""
         self.starved = False
+        self.tells_after = 0.0
+        """Seconds after which its want of memory is told in an event; if any, its state lacks it."""
+        self.told_starved = asyncio.Event()
         self.pid = 0
         self.started = self.finished = NEVER
         self.starts = 0
@@ -194,7 +198,10 @@ class Container:
                     with suppress(psutil.Error):
                         used += process.memory_info().rss
             if used > limit:
-                self.starved = True
+                self.starved = not self.tells_after
+                if self.tells_after != math.inf:
+                    loop = asyncio.get_running_loop()
+                    loop.call_later(self.tells_after, self.told_starved.set)
                 self.signal(signal.SIGKILL)
                 return
             await asyncio.sleep(_LOOK)

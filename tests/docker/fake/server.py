@@ -27,6 +27,7 @@ def _routes(daemon: Daemon) -> list[tuple[str, str, Handler, str]]:
         ("GET", "/_ping", daemon.ping, "ping"),
         ("GET", "/version", daemon.version, "version"),
         ("GET", "/info", daemon.info, "info"),
+        ("GET", "/events", daemon.events, "events"),
         ("GET", "/images/{image:.+}/json", daemon.image, "image"),
         ("POST", "/images/create", daemon.pull, "pull"),
         ("GET", "/containers/json", daemon.list, "list"),
