@@ -13,6 +13,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraint
 EXAMPLES := $(VENV)/.installed-examples
 DEV := $(VENV)/.installed-dev
 
+# Some thousand processes are started by the tests: each would compile all our sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults check format bench docs build clean
 

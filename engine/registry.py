@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
-from typing import TYPE_CHECKING, Literal, Protocol, cast, overload
+from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, get_args, overload
 
 from onready.engine.errors import ConfigError, PluginError
 from onready.engine.settings import (
@@ -54,6 +54,7 @@ Group = Literal[
     "onready.secrets",
 ]
 """The entry-point groups."""
+GROUPS: Final[tuple[Group, ...]] = get_args(Group)
 
 BACKENDS: Literal["onready.backends"] = "onready.backends"
 RUN_LOGS: Literal["onready.run_logs"] = "onready.run_logs"
@@ -105,16 +106,23 @@ class Installed:
 
 
 @cache
-def _entry_points(group: str) -> dict[str, list[metadata.EntryPoint]]:
-    found: dict[str, list[metadata.EntryPoint]] = {}
-    for point in metadata.entry_points(group=group):
-        found.setdefault(point.name, []).append(point)
+def _all_entry_points() -> dict[Group, dict[str, list[metadata.EntryPoint]]]:
+    found: dict[Group, dict[str, list[metadata.EntryPoint]]] = {}
+    everything = metadata.entry_points()  # reads a file of each distribution that is installed
+    for group in GROUPS:
+        points = found.setdefault(group, {})
+        for point in everything.select(group=group):
+            points.setdefault(point.name, []).append(point)
     return found
+
+
+def _entry_points(group: Group) -> dict[str, list[metadata.EntryPoint]]:
+    return _all_entry_points()[group]
 
 
 def forget() -> None:
     """Look for entry points anew at the next question: after one was installed while we run."""
-    _entry_points.cache_clear()
+    _all_entry_points.cache_clear()
 
 
 def installed(group: Group) -> tuple[Installed, ...]:

@@ -1,130 +1,33 @@
-"""The plug-in classes of the built-in stores: settings, and how to open what they describe.
+"""What the settings of the built-in stores have in common.
 
-Rule of this room: pydantic at the border only. The stores themselves import nothing from here.
+Rule of this room: no store is imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from onready.engine.errors import ConfigError
-from onready.engine.spi import Catalog, RunLog
-from onready.storage.directory import DirectoryCatalog
-from onready.storage.files.log import SEGMENT_SIZE, FilesRunLog
-from onready.storage.memory import MemoryCatalog, MemoryRunLog
-from onready.storage.sqlite import SqliteRunLog
 
 
-class _Config(BaseModel):
+class StoreConfig(BaseModel):
+    """Unknown keys are refused, instances are frozen."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class MemoryRunLogConfig(_Config):
-    """Run log in memory (`memory:`): gone when the process ends."""
-
-    @classmethod
-    def from_address(cls, rest: str) -> Self:
-        """The settings for the address `memory:`."""
-        _nothing(rest)
-        return cls()
-
-    @asynccontextmanager
-    async def open(self) -> AsyncGenerator[RunLog]:
-        """A new, empty run log."""
-        yield MemoryRunLog()
-
-
-class MemoryCatalogConfig(_Config):
-    """Catalog in memory (`memory:`): gone when the process ends, reachable from it alone."""
-
-    @classmethod
-    def from_address(cls, rest: str) -> Self:
-        """The settings for the address `memory:`."""
-        _nothing(rest)
-        return cls()
-
-    @asynccontextmanager
-    async def open(self) -> AsyncGenerator[Catalog]:
-        """A new, empty catalog."""
-        yield MemoryCatalog()
-
-
-class SqliteConfig(_Config):
-    """Run log in one SQLite file (`sqlite:.onready/runs.db`), for any number of processes."""
-
-    path: Path = Field(description="The database file; it and its folders are made if missing.")
-    busy_timeout: float = Field(
-        default=30.0,
-        gt=0,
-        le=3600,
-        description="Seconds to wait for another process that writes to the same file.",
-    )
-
-    @classmethod
-    def from_address(cls, rest: str) -> Self:
-        """The settings for the address `sqlite:PATH`."""
-        return cls(path=_path("sqlite", rest))
-
-    @asynccontextmanager
-    async def open(self) -> AsyncGenerator[RunLog]:
-        """The run log, opened; closed (and all that was appended durable) on the way out."""
-        async with SqliteRunLog(self.path.expanduser(), busy_timeout=self.busy_timeout) as log:
-            yield log
-
-
-class FilesConfig(_Config):
-    """Run log in a folder of append-only files (`files:.onready/runs`), shared folders included."""
-
-    path: Path = Field(description="The folder; it is made, for its owner only, if missing.")
-    segment_size: int = Field(
-        default=SEGMENT_SIZE,
-        ge=4096,
-        le=2**40,
-        description="Bytes after which a run goes on in a new file.",
-    )
-
-    @classmethod
-    def from_address(cls, rest: str) -> Self:
-        """The settings for the address `files:PATH`."""
-        return cls(path=_path("files", rest))
-
-    @asynccontextmanager
-    async def open(self) -> AsyncGenerator[RunLog]:
-        """The run log, opened; closed (and all that was appended durable) on the way out."""
-        async with FilesRunLog(self.path.expanduser(), segment_size=self.segment_size) as log:
-            yield log
-
-
-class DirectoryConfig(_Config):
-    """Catalog in a folder (`file:.onready/catalog`)."""
-
-    path: Path = Field(description="The folder; it is made, for its owner only, if missing.")
-
-    @classmethod
-    def from_address(cls, rest: str) -> Self:
-        """The settings for the address `file:PATH`."""
-        return cls(path=_path("file", rest))
-
-    @asynccontextmanager
-    async def open(self) -> AsyncGenerator[Catalog]:
-        """The catalog, opened."""
-        async with DirectoryCatalog(self.path.expanduser()) as catalog:
-            yield catalog
-
-
-def _path(scheme: str, rest: str) -> Path:
+def path_of(scheme: str, rest: str) -> Path:
+    """The path in the address `scheme:rest`; ConfigError where there is none."""
     if not rest or "\0" in rest:
         message = f"an address of this kind names a path: '{scheme}:PATH', not '{scheme}:{rest}'"
         raise ConfigError(message)
     return Path(rest)
 
 
-def _nothing(rest: str) -> None:
+def nothing(rest: str) -> None:
+    """ConfigError where the address `memory:rest` has a rest."""
     if rest:
         message = f"'memory:' takes nothing after the colon, not {rest!r}"
         raise ConfigError(message)

@@ -29,7 +29,7 @@ from onready.storage.names import check_digest, check_name, check_prefix
 from onready.storage.private import make_folder, open_regular, whole_file
 
 if TYPE_CHECKING:
-    from onready.storage.config import DirectoryConfig
+    from onready.storage.catalog_config import DirectoryConfig
 
 __all__ = ["DirectoryCatalog", "DirectoryConfig"]
 
@@ -260,7 +260,7 @@ def _copy(source: BinaryIO, target: BinaryIO) -> str:
 def __getattr__(name: str) -> object:
     # The plug-in class needs pydantic, which whoever uses the catalog directly need not load.
     if name == "DirectoryConfig":
-        from onready.storage.config import DirectoryConfig
+        from onready.storage.catalog_config import DirectoryConfig
 
         return DirectoryConfig
     message = f"module {__name__!r} has no attribute {name!r}"

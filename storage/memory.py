@@ -22,7 +22,8 @@ from onready.storage.names import check_digest, check_name, check_prefix
 from onready.storage.private import create_file, open_regular
 
 if TYPE_CHECKING:
-    from onready.storage.config import MemoryCatalogConfig, MemoryRunLogConfig
+    from onready.storage.catalog_config import MemoryCatalogConfig
+    from onready.storage.run_log_config import MemoryRunLogConfig
 
 __all__ = ["MemoryCatalog", "MemoryCatalogConfig", "MemoryRunLog", "MemoryRunLogConfig"]
 
@@ -234,9 +235,13 @@ def _write_file(target: Path, content: bytes) -> None:
 
 def __getattr__(name: str) -> object:
     # The plug-in classes need pydantic, which whoever uses the stores directly need not load.
-    if name in {"MemoryRunLogConfig", "MemoryCatalogConfig"}:
-        from onready.storage import config
+    if name == "MemoryCatalogConfig":
+        from onready.storage.catalog_config import MemoryCatalogConfig
 
-        return getattr(config, name)
+        return MemoryCatalogConfig
+    if name == "MemoryRunLogConfig":
+        from onready.storage.run_log_config import MemoryRunLogConfig
+
+        return MemoryRunLogConfig
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)

@@ -8,9 +8,9 @@ Rule of this room: everything here works for third parties: nothing of our own t
 
 from __future__ import annotations
 
-import contextlib
+import sys
 
-with contextlib.suppress(ImportError):
+if "pytest" in sys.modules:  # not in the workers of a suite's attempts, which it would slow down
     import pytest
 
     # Before the import: failed assertions of a suite then say what they compared.

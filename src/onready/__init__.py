@@ -2,10 +2,15 @@
 
 This is the whole public API; the contracts for plug-in authors are in `onready.engine.spi`, their
 test kit in `onready.engine.testing`.
+
+What drives runs is loaded when it is first named (PEP 562): user code that defines tasks is also
+imported by the worker of each process, container and Job, and none of them drives anything.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from onready.engine.context import NodeContext, current
-from onready.engine.engine import Engine
 from onready.engine.errors import (
     BackendError,
     ConfigError,
@@ -41,9 +46,12 @@ from onready.engine.graph import (
     task,
 )
 from onready.engine.options import Resources, Retry
-from onready.engine.portal import run_sync
-from onready.engine.run import Run, RunOutcome
 from onready.engine.values import Dir, File
+
+if TYPE_CHECKING:
+    from onready.engine.engine import Engine
+    from onready.engine.portal import run_sync
+    from onready.engine.run import Run, RunOutcome
 
 __all__ = [
     "BackendError",
@@ -87,3 +95,23 @@ __all__ = [
     "switch",
     "task",
 ]
+
+
+def __getattr__(name: str) -> object:
+    match name:
+        case "Engine":
+            room = import_module("onready.engine.engine")
+        case "Run" | "RunOutcome":
+            room = import_module("onready.engine.run")
+        case "run_sync":
+            room = import_module("onready.engine.portal")
+        case _:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message, name=name)
+    found: object = getattr(room, name)
+    globals()[name] = found  # the next time it is there
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

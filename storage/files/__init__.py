@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from onready.storage.files.log import FilesRunLog
 
 if TYPE_CHECKING:
-    from onready.storage.config import FilesConfig
+    from onready.storage.run_log_config import FilesConfig
 
 __all__ = ["FilesConfig", "FilesRunLog"]
 
@@ -23,7 +23,7 @@ __all__ = ["FilesConfig", "FilesRunLog"]
 def __getattr__(name: str) -> object:
     # The plug-in class needs pydantic, which whoever uses the store directly need not load.
     if name == "FilesConfig":
-        from onready.storage.config import FilesConfig
+        from onready.storage.run_log_config import FilesConfig
 
         return FilesConfig
     message = f"module {__name__!r} has no attribute {name!r}"

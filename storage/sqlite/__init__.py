@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from onready.storage.sqlite.log import SqliteRunLog
 
 if TYPE_CHECKING:
-    from onready.storage.config import SqliteConfig
+    from onready.storage.run_log_config import SqliteConfig
 
 __all__ = ["SqliteConfig", "SqliteRunLog"]
 
@@ -18,7 +18,7 @@ __all__ = ["SqliteConfig", "SqliteRunLog"]
 def __getattr__(name: str) -> object:
     # The plug-in class needs pydantic, which whoever uses the store directly need not load.
     if name == "SqliteConfig":
-        from onready.storage.config import SqliteConfig
+        from onready.storage.run_log_config import SqliteConfig
 
         return SqliteConfig
     message = f"module {__name__!r} has no attribute {name!r}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from types import ModuleType
+
+import pytest
 
 import onready
 
@@ -47,6 +48,23 @@ def test_importing_it_pulls_nothing_heavy() -> None:
     assert {name for name in loaded if name.startswith(tuple(OURS))} == set()
 
 
+def test_a_worker_loads_nothing_that_drives_runs() -> None:
+    loaded = imported_by("import onready.cli.worker, onready.engine.testing.work")
+    assert "onready.engine.graph.task" in loaded
+    assert not loaded & {"asyncio", "onready.engine.engine", "onready.engine.scheduler", "pytest"}
+
+
+@pytest.mark.parametrize("name", onready.__all__)
+def test_every_export_is_there_in_a_fresh_interpreter(name: str) -> None:
+    script = f"import onready\nfrom onready import {name}\nassert onready.{name} is {name}"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_name_that_is_none_of_it_is_refused() -> None:
+    with pytest.raises(AttributeError, match="'onready' has no attribute 'Motor'"):
+        getattr(onready, "Motor")  # noqa: B009 - a type checker knows better
+
+
 def test_exports_are_sorted_and_few() -> None:
     names = list(onready.__all__)
     assert names == sorted(set(names), key=str.lower) or names == sorted(set(names))
@@ -54,14 +72,15 @@ def test_exports_are_sorted_and_few() -> None:
 
 
 def test_exports_are_exactly_the_public_names() -> None:
-    public = {
+    for name in onready.__all__:  # some are loaded when they are named
+        getattr(onready, name)
+    ours = {
         name
-        for name in dir(onready)
-        if not name.startswith("_")
-        and not isinstance(getattr(onready, name), ModuleType)
-        and name != "annotations"
+        for name, value in vars(onready).items()
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith("onready")
     }
-    assert public == set(onready.__all__)
+    assert ours == set(onready.__all__)
+    assert dir(onready) == sorted(ours)
 
 
 def test_the_names_of_the_design_are_there() -> None:
