@@ -19,7 +19,7 @@ from benchmarks.report import MARK, Report, growth, record, row_line, tail_lines
 from benchmarks.scenarios import Scenario, scenarios
 from benchmarks.shapes import SHAPES, feeds_of
 from benchmarks.sides import true_program
-from benchmarks.startup import spawn
+from benchmarks.startup import measure_startup, spawn
 from benchmarks.suite import Pair, Row, run_scenario
 
 ROOT = Path(__file__).parents[2]
@@ -185,11 +185,16 @@ def test_going_on_with_a_run_is_measured() -> None:
     assert len(found.verdicts()) == 2
 
 
-def test_startup_is_measured(tmp_path: Path) -> None:
-    sample = spawn([sys.executable, "-c", "import onready"], str(tmp_path))
-    assert sample is not None
-    assert sample.cpu > 0
-    assert spawn([sys.executable, "-c", "raise SystemExit(1)"], str(tmp_path)) is None
+def test_startup_is_measured() -> None:
+    found = measure_startup(1)
+    assert all(sample.cpu > 0 for sample in (found.bare, found.imported, found.node, found.hello))
+    report = Report(this_machine(), 1, startup=found)
+    assert any("one node in a process" in line for line in tail_lines(report))
+
+
+def test_what_fails_is_not_measured(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="ended with 1"):
+        spawn([sys.executable, "-c", "raise SystemExit(1)"], str(tmp_path))
 
 
 def test_an_unknown_name_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,7 @@ def command(folder: Path) -> Cli:
 
     def run(*words: str, **environment: str) -> Said:
         done = subprocess.run(
-            [sys.executable, "-m", "onready.cli", *words],
+            [sys.executable, "-m", "onready", *words],
             cwd=folder,
             env=os.environ | environment,
             capture_output=True,

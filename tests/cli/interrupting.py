@@ -59,7 +59,7 @@ class Driver:
     def __init__(self, folder: Path, *words: str) -> None:
         self.folder = folder
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "onready.cli", *words],
+            [sys.executable, "-m", "onready", *words],
             cwd=folder,
             env=os.environ,
             stdout=subprocess.PIPE,

@@ -24,7 +24,7 @@ class Terminal:
     def __init__(self, folder: Path, *words: str, **environment: str) -> None:
         self._master, slave = os.openpty()
         name = os.ttyname(slave)
-        command = shlex.join([sys.executable, "-m", "onready.cli", *words])
+        command = shlex.join([sys.executable, "-m", "onready", *words])
         # A session leader that opens a terminal gets it as its controlling terminal: so that
         # Ctrl-C is a signal, as it is for a person.
         self.process = subprocess.Popen(

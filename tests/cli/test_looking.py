@@ -354,7 +354,7 @@ def test_version_and_the_hidden_verb(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_reader_that_has_enough_is_no_error(folder: Path, pipeline: Path) -> None:
     import subprocess
 
-    shell = f"{sys.executable} -m onready.cli graph hello | head -n 1"
+    shell = f"{sys.executable} -m onready graph hello | head -n 1"
     done = subprocess.run(
         ["sh", "-c", shell], capture_output=True, text=True, timeout=50, check=True
     )

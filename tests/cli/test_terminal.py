@@ -175,7 +175,7 @@ def test_a_node_that_blocks_the_loop_dies_too(graphs: Path) -> None:
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "onready.cli", *words],
+        [sys.executable, "-m", "onready", *words],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -202,7 +202,7 @@ def test_signals_in_a_pipe(graphs: Path, number: int, code: int) -> None:
     assert "  - gentle" in err
     assert (graphs / "started.cleaned").exists()
     shown = subprocess.run(
-        [sys.executable, "-m", "onready.cli", "show", "last"],
+        [sys.executable, "-m", "onready", "show", "last"],
         cwd=graphs, capture_output=True, text=True, check=True, timeout=DEADLINE,
     )  # fmt: skip
     assert "cancelled" in shown.stdout.splitlines()[0]

@@ -58,7 +58,7 @@ DOCKERFILE = f"FROM {images.WORKER}\nCOPY shop /app/shop\nENV PYTHONPATH=/app\n"
 def onready(folder: Path, *words: str) -> str:
     """What the command says in that folder."""
     done = subprocess.run(
-        [sys.executable, "-m", "onready.cli", *words],
+        [sys.executable, "-m", "onready", *words],
         cwd=folder,
         check=False,
         capture_output=True,

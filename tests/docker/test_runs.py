@@ -37,7 +37,7 @@ def sums(count: int = 3) -> float:
 def onready(folder: Path, *words: str) -> subprocess.Popen[str]:
     """The command, in that folder."""
     return subprocess.Popen(
-        [sys.executable, "-m", "onready.cli", *words],
+        [sys.executable, "-m", "onready", *words],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

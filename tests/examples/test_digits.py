@@ -32,7 +32,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(120)
 def test_it_runs_from_the_command_line(tmp_path: Path) -> None:
     flags = ["--hidden", "8", "16", "--alphas", "0.01", "--folds", "2", "--format", "json"]
-    done = run(tmp_path, "-m", "onready.cli", "run", str(EXAMPLE), *flags)
+    done = run(tmp_path, "-m", "onready", "run", str(EXAMPLE), *flags)
     found = json.loads(done.stdout)
     text = json.dumps(found)
     assert '"status": "succeeded"' in text

@@ -485,7 +485,7 @@ async def test_sigterm_ends_the_command_line_and_its_container(
         (tmp_path / "stubborn.py").write_text(STUBBORN)
         settings = f'[backends.docker]\ntype = "docker"\nhost = "{room.daemon.host}"\n'
         (tmp_path / "onready.toml").write_text(settings)
-        command = [sys.executable, "-m", "onready.cli", "run", "stubborn.py:stubborn"]
+        command = [sys.executable, "-m", "onready", "run", "stubborn.py:stubborn"]
         environment = os.environ | {"ONREADY_GRACE": "0.5" if signals == 1 else "60"}
         async with await anyio.open_process(
             command, cwd=tmp_path, env=environment, stderr=subprocess.STDOUT

@@ -75,7 +75,7 @@ class Bed:
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """The command, on its way."""
         return subprocess.Popen(
-            [sys.executable, "-m", "onready.cli", *words],
+            [sys.executable, "-m", "onready", *words],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -264,7 +264,7 @@ def test_the_command_line_never_says_it(
     monkeypatch.setenv("COLUMNS", "200")
 
     done = subprocess.run(
-        [sys.executable, "-m", "onready.cli", "run", "canaries.py"],
+        [sys.executable, "-m", "onready", "run", "canaries.py"],
         capture_output=True,
         timeout=50,
         check=False,

@@ -88,7 +88,7 @@ def test_sigterm_ends_the_command_line_and_all_below_it(tmp_path: Path, signals:
     folder.mkdir()
     # One signal leaves time to end well, which a thread that hears nothing does not use.
     graph = "hard" if signals == 2 else "willing"
-    command = [sys.executable, "-m", "onready.cli", "run", f"tests.faults.nodes:{graph}"]
+    command = [sys.executable, "-m", "onready", "run", f"tests.faults.nodes:{graph}"]
     with subprocess.Popen(
         [*command, "--folder", str(folder), "--run-log", f"sqlite:{tmp_path}/runs.db"],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""`python -m onready.cli`: the same as the command `onready`.
+"""`python -m onready`: the same as the command `onready`.
 
 Rule of this room: nothing else.
 """
