@@ -13,13 +13,14 @@ from typing import Self
 
 from pydantic import Field
 
+from onready.engine.plugin import PluginConfig
 from onready.engine.spi import Catalog
-from onready.storage.config import StoreConfig, nothing, path_of
+from onready.storage.addresses import nothing, path_of
 from onready.storage.directory import DirectoryCatalog
 from onready.storage.memory import MemoryCatalog
 
 
-class MemoryCatalogConfig(StoreConfig):
+class MemoryCatalogConfig(PluginConfig):
     """Catalog in memory (`memory:`): gone when the process ends, reachable from it alone."""
 
     @classmethod
@@ -34,7 +35,7 @@ class MemoryCatalogConfig(StoreConfig):
         yield MemoryCatalog()
 
 
-class DirectoryConfig(StoreConfig):
+class DirectoryConfig(PluginConfig):
     """Catalog in a folder (`file:.onready/catalog`)."""
 
     path: Path = Field(description="The folder; it is made, for its owner only, if missing.")

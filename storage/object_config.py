@@ -15,9 +15,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self
 
 import anyio.to_thread
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from onready.engine.errors import ConfigError
+from onready.engine.plugin import PluginConfig
 from onready.engine.spi import Access, Catalog
 from onready.storage.objects import ObjectCatalog
 
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
 _PART: Final = "[A-Za-z0-9_@=+-][A-Za-z0-9_.@=+-]*"
 
 
-class _Objects(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Objects(PluginConfig):
     scheme: ClassVar[str]
     plain: ClassVar[tuple[str, ...]]
     """Variables that a worker needs too, and that are no secrets."""

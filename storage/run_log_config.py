@@ -12,14 +12,15 @@ from typing import Self
 
 from pydantic import Field
 
+from onready.engine.plugin import PluginConfig
 from onready.engine.spi import RunLog
-from onready.storage.config import StoreConfig, nothing, path_of
+from onready.storage.addresses import nothing, path_of
 from onready.storage.files.log import SEGMENT_SIZE, FilesRunLog
 from onready.storage.memory import MemoryRunLog
 from onready.storage.sqlite import SqliteRunLog
 
 
-class MemoryRunLogConfig(StoreConfig):
+class MemoryRunLogConfig(PluginConfig):
     """Run log in memory (`memory:`): gone when the process ends."""
 
     @classmethod
@@ -34,7 +35,7 @@ class MemoryRunLogConfig(StoreConfig):
         yield MemoryRunLog()
 
 
-class SqliteConfig(StoreConfig):
+class SqliteConfig(PluginConfig):
     """Run log in one SQLite file (`sqlite:.onready/runs.db`), for any number of processes."""
 
     path: Path = Field(description="The database file; it and its folders are made if missing.")
@@ -57,7 +58,7 @@ class SqliteConfig(StoreConfig):
             yield log
 
 
-class FilesConfig(StoreConfig):
+class FilesConfig(PluginConfig):
     """Run log in a folder of append-only files (`files:.onready/runs`), shared folders included."""
 
     path: Path = Field(description="The folder; it is made, for its owner only, if missing.")

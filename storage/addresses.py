@@ -1,21 +1,13 @@
-"""What the settings of the built-in stores have in common.
+"""What the addresses of the built-in stores have in common: `scheme:rest`.
 
-Rule of this room: no store is imported.
+Rule of this room: texts only; no store is imported.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from onready.engine.errors import ConfigError
-
-
-class StoreConfig(BaseModel):
-    """Unknown keys are refused, instances are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def path_of(scheme: str, rest: str) -> Path:
